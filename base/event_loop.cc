@@ -67,7 +67,8 @@ Status EventLoop::modify(IoToken token, std::uint32_t epoll_events) {
   epoll_event event{};
   event.events = epoll_events;
   event.data.u64 = pack(token.slot, token.generation);
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, slot->fd, &event) != 0) return sys_error("change watched events");
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, slot->fd, &event) != 0)
+    return sys_error("change watched events");
   return {};
 }
 
@@ -139,7 +140,8 @@ int EventLoop::timeout_ms(std::optional<Duration> wait) {
 
 void EventLoop::run_timers() {
   const Instant at = now();
-  // Timers armed by these tasks for "now" wait for the next round, so a handler cannot starve the descriptors.
+  // Timers armed by these tasks for "now" wait for the next round, so a handler cannot starve the
+  // descriptors.
   const TimerToken newest = next_timer_;
   while (!timers_.empty() && timers_.top().deadline <= at && timers_.top().token < newest) {
     const Timer timer = timers_.top();
@@ -159,7 +161,8 @@ void EventLoop::run_posted() {
 
 Status EventLoop::run_once(std::optional<Duration> wait) {
   std::array<epoll_event, kEventsPerRound> events;
-  const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms(wait));
+  const int count =
+      ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout_ms(wait));
   if (count < 0 && errno != EINTR) return sys_error("wait for events");
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
@@ -169,7 +172,8 @@ Status EventLoop::run_once(std::optional<Duration> wait) {
       run_posted();
       continue;
     }
-    const IoToken token{static_cast<std::uint32_t>(event.data.u64), static_cast<std::uint32_t>(event.data.u64 >> 32)};
+    const IoToken token{static_cast<std::uint32_t>(event.data.u64),
+                        static_cast<std::uint32_t>(event.data.u64 >> 32)};
     if (const Slot* slot = find(token)) {
       const std::shared_ptr<IoHandler> handler = slot->handler;
       (*handler)(event.events);

@@ -4,10 +4,10 @@
 //
 // Theory of operation. Descriptors are level-triggered. A registration is a slot plus a generation, both
 // packed into the epoll data word: an event that was already collected for a registration removed meanwhile
-// finds another generation and is dropped, so a handler never runs for a descriptor that is gone. Timers are a
-// heap ordered by deadline; a cancelled one leaves a tombstone that is skipped. Handlers run on the thread that
-// calls run(); only post() and stop() may be called from other threads. Handlers may add, modify and remove any
-// registration, their own included.
+// finds another generation and is dropped, so a handler never runs for a descriptor that is gone. Timers are
+// a heap ordered by deadline; a cancelled one leaves a tombstone that is skipped. Handlers run on the thread
+// that calls run(); only post() and stop() may be called from other threads. Handlers may add, modify and
+// remove any registration, their own included.
 #pragma once
 
 #include <sys/epoll.h>

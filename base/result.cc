@@ -9,21 +9,36 @@ namespace msb {
 
 std::string_view errc_name(Errc code) {
   switch (code) {
-    case Errc::kInvalid: return "invalid";
-    case Errc::kNotFound: return "not_found";
-    case Errc::kExists: return "exists";
-    case Errc::kPermission: return "permission";
-    case Errc::kBusy: return "busy";
-    case Errc::kUnavailable: return "unavailable";
-    case Errc::kTimeout: return "timeout";
-    case Errc::kLimit: return "limit";
-    case Errc::kProtocol: return "protocol";
-    case Errc::kCorrupt: return "corrupt";
-    case Errc::kNoSpace: return "no_space";
-    case Errc::kCancelled: return "cancelled";
-    case Errc::kUnsupported: return "unsupported";
-    case Errc::kSystem: return "system";
-    case Errc::kInternal: return "internal";
+    case Errc::kInvalid:
+      return "invalid";
+    case Errc::kNotFound:
+      return "not_found";
+    case Errc::kExists:
+      return "exists";
+    case Errc::kPermission:
+      return "permission";
+    case Errc::kBusy:
+      return "busy";
+    case Errc::kUnavailable:
+      return "unavailable";
+    case Errc::kTimeout:
+      return "timeout";
+    case Errc::kLimit:
+      return "limit";
+    case Errc::kProtocol:
+      return "protocol";
+    case Errc::kCorrupt:
+      return "corrupt";
+    case Errc::kNoSpace:
+      return "no_space";
+    case Errc::kCancelled:
+      return "cancelled";
+    case Errc::kUnsupported:
+      return "unsupported";
+    case Errc::kSystem:
+      return "system";
+    case Errc::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -31,30 +46,41 @@ std::string_view errc_name(Errc code) {
 Errc errc_from_errno(int err) {
   switch (err) {
     case ENOENT:
-    case ENOTDIR: return Errc::kNotFound;
-    case EEXIST: return Errc::kExists;
+    case ENOTDIR:
+      return Errc::kNotFound;
+    case EEXIST:
+      return Errc::kExists;
     case EACCES:
     case EPERM:
-    case EROFS: return Errc::kPermission;
+    case EROFS:
+      return Errc::kPermission;
     case EBUSY:
-    case ETXTBSY: return Errc::kBusy;
-    case ETIMEDOUT: return Errc::kTimeout;
+    case ETXTBSY:
+      return Errc::kBusy;
+    case ETIMEDOUT:
+      return Errc::kTimeout;
     case ENOSPC:
-    case EDQUOT: return Errc::kNoSpace;
+    case EDQUOT:
+      return Errc::kNoSpace;
     case EINVAL:
-    case ENAMETOOLONG: return Errc::kInvalid;
+    case ENAMETOOLONG:
+      return Errc::kInvalid;
     case ECONNREFUSED:
     case ECONNRESET:
     case EPIPE:
     case ENOTCONN:
     case ENETUNREACH:
-    case EHOSTUNREACH: return Errc::kUnavailable;
+    case EHOSTUNREACH:
+      return Errc::kUnavailable;
     case EMFILE:
     case ENFILE:
-    case ENOMEM: return Errc::kLimit;
+    case ENOMEM:
+      return Errc::kLimit;
     case EOPNOTSUPP:
-    case ENOSYS: return Errc::kUnsupported;
-    default: return Errc::kSystem;
+    case ENOSYS:
+      return Errc::kUnsupported;
+    default:
+      return Errc::kSystem;
   }
 }
 

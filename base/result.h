@@ -67,12 +67,15 @@ class [[nodiscard]] Result {
   static_assert(!std::is_same_v<std::remove_cvref_t<T>, Error>);
 
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   template <typename U>
-    requires(std::is_convertible_v<U &&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error> && !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT
+  requires(std::is_convertible_v<U&&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Error> && !std::is_same_v<std::remove_cvref_t<U>, Result>)
+      Result(U&& value)
+      : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT
 
   [[nodiscard]] bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -89,7 +92,9 @@ class [[nodiscard]] Result {
     MSB_CHECK(ok());
     return std::move(*std::get_if<0>(&state_));
   }
-  [[nodiscard]] T value_or(T fallback) && { return ok() ? std::move(*std::get_if<0>(&state_)) : std::move(fallback); }
+  [[nodiscard]] T value_or(T fallback) && {
+    return ok() ? std::move(*std::get_if<0>(&state_)) : std::move(fallback);
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }
@@ -155,15 +160,15 @@ using Status = Result<void>;
 #define MSB_CONCAT(a, b) MSB_CONCAT_INNER(a, b)
 
 // MSB_TRY(expr): returns the error of a Status or Result from the enclosing function; drops the value.
-#define MSB_TRY(expr)                                                     \
-  do {                                                                    \
-    auto msb_try_result = (expr);                                         \
-    if (!msb_try_result.ok()) return std::move(msb_try_result).error();   \
+#define MSB_TRY(expr)                                                   \
+  do {                                                                  \
+    auto msb_try_result = (expr);                                       \
+    if (!msb_try_result.ok()) return std::move(msb_try_result).error(); \
   } while (false)
 
 // MSB_ASSIGN(declaration, expr): e.g. MSB_ASSIGN(UniqueFd fd, open_file(path));
 #define MSB_ASSIGN(declaration, expr) MSB_ASSIGN_INNER(MSB_CONCAT(msb_assign_, __LINE__), declaration, expr)
-#define MSB_ASSIGN_INNER(temporary, declaration, expr)        \
-  auto temporary = (expr);                                    \
-  if (!temporary.ok()) return std::move(temporary).error();   \
+#define MSB_ASSIGN_INNER(temporary, declaration, expr)      \
+  auto temporary = (expr);                                  \
+  if (!temporary.ok()) return std::move(temporary).error(); \
   declaration = std::move(temporary).value()

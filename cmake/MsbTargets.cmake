@@ -19,7 +19,7 @@ add_library(msb_flags INTERFACE)
 target_include_directories(msb_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(msb_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror -Wconversion -Wsign-conversion -Wshadow -Wold-style-cast
-  -Wimplicit-fallthrough -Wnon-virtual-dtor -Wnull-dereference -Wformat=2
+  -Wimplicit-fallthrough -Wnon-virtual-dtor -Wnull-dereference -Wformat=2 -Wno-missing-field-initializers
   -fno-strict-aliasing -ffunction-sections -fdata-sections)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # g++ 12 reports null dereferences and overflows inside its own headers when it inlines them.
