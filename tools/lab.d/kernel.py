@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the lab's kernel and initramfs from Debian's packages, in a cache directory."""
+
+import fcntl
+import hashlib
+import lzma
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+
+PACKAGE = re.compile(r"linux-image-6\.12\.(\d+)\+deb12-amd64-unsigned")
+BUSYBOX = "busybox-static"
+
+# Loaded before the root is mounted, in this order.
+EARLY_MODULES = ["9pnet_virtio", "9p", "overlay"]
+# Loaded meanwhile. crc32c_generic must precede libcrc32c's users: nothing names it as a dependency. What is not here is
+# loaded on demand: the whole module tree is visible in the lab and the host's modprobe is used.
+LATE_MODULES = [
+    "kvm-amd", "crc32c_generic", "libcrc32c", "tun", "loop", "erofs", "ext4", "vhost_vsock", "veth", "bridge", "dummy",
+    "nf_tables",
+]
+APPLETS = ["sh", "mount", "mkdir", "insmod", "chroot", "ip", "cat", "ln", "cp", "echo", "mkfifo"]
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class KernelError(Exception):
+    """The kernel or the initramfs could not be made; the text says why and what helps."""
+
+
+def cache_directory():
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = pathlib.Path(base) if base.startswith("/") else pathlib.Path.home() / ".cache"
+    path = root / "msb" / "lab"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _run(what, argv, **kwargs):
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False, **kwargs)
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-10:])
+        raise KernelError(f"{what} failed: {' '.join(argv)}\n{tail}")
+    return done.stdout
+
+
+def _newest_package():
+    names = _run("looking for the kernel", ["apt-cache", "search", "--names-only", r"^linux-image-6\.12\..*-amd64-unsigned$"])
+    found = [m for m in (PACKAGE.fullmatch(line.split(" ")[0]) for line in names.splitlines()) if m]
+    return max(found, key=lambda m: int(m[1]))[0] if found else None
+
+
+def _unpack(names, into, cache):
+    """Downloads Debian packages with apt (which checks their signatures) and unpacks them below `into`."""
+    with tempfile.TemporaryDirectory(dir=cache, prefix="download.") as work:
+        sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
+        _run("downloading the kernel", ["apt-get", "-q", *sandbox, "download", *names], cwd=work)
+        for deb in sorted(pathlib.Path(work).glob("*.deb")):
+            _run("unpacking", ["dpkg-deb", "-x", str(deb), str(into)])
+
+
+def _fetch(cache):
+    """Returns the directory of the newest unpacked kernel, made if there is none."""
+    have = sorted(cache.glob("linux-6.12.*"), key=lambda p: int(p.name.split(".")[2]))
+    if have:
+        return have[-1]
+    package = _newest_package()
+    if package is None and os.geteuid() == 0:
+        _run("apt-get update", ["apt-get", "-q", "update"])
+        package = _newest_package()
+    if package is None:
+        raise KernelError("apt knows no linux-image-6.12.*-amd64-unsigned package (Debian 12 has it in its main and security"
+                          " archives); try: apt-get update")
+    print(f"lab: unpacking {package} (once)", file=sys.stderr)
+    partial = pathlib.Path(tempfile.mkdtemp(dir=cache, prefix="unpack."))
+    try:
+        _unpack([package, BUSYBOX], partial, cache)
+        release = next((partial / "lib/modules").iterdir()).name
+        _run("depmod", ["/sbin/depmod", "-b", str(partial), release])
+        partial.chmod(0o755)
+        final = cache / f"linux-{release.split('+')[0]}"
+        partial.rename(final)
+        return final
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _module_order(modules, names):
+    """Returns the files (relative to `modules`) that load `names`, each after what it depends on."""
+    depends = {}
+    for line in (modules / "modules.dep").read_text().splitlines():
+        path, _, rest = line.partition(":")
+        depends[path] = rest.split()
+    by_name = {pathlib.Path(p).name.split(".")[0].replace("-", "_"): p for p in depends}
+    order = []
+    for name in names:
+        path = by_name.get(name.replace("-", "_"))
+        if path is None:
+            raise KernelError(f"the kernel package has no module {name}")
+        for need in [*reversed(depends[path]), path]:
+            if need not in order:
+                order.append(need)
+    return order
+
+
+class _Cpio:
+    """A newc archive, the kernel's initramfs format (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+
+    def __init__(self):
+        self._out = bytearray()
+        self._inode = 0
+
+    def add(self, name, mode, data=b""):
+        self._inode += 1
+        fields = [self._inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name.encode()) + 1, 0]
+        self._out += b"070701" + b"".join(b"%08x" % f for f in fields) + name.encode() + b"\0"
+        self._pad()
+        self._out += data
+        self._pad()
+
+    def _pad(self):
+        self._out += b"\0" * (-len(self._out) % 4)
+
+    def finish(self):
+        self.add("TRAILER!!!", 0)
+        return bytes(self._out)
+
+
+def _initramfs(tree, modules):
+    cpio = _Cpio()
+    for directory in ("bin", "dev", "proc", "sys", "host", "upper", "root", "modules", "agent"):
+        cpio.add(directory, stat.S_IFDIR | 0o755)
+    cpio.add("dev/console", stat.S_IFCHR | 0o600)
+    cpio.add("bin/busybox", stat.S_IFREG | 0o755, (tree / "bin/busybox").read_bytes())
+    for applet in APPLETS:
+        cpio.add(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
+    cpio.add("init", stat.S_IFREG | 0o755, (HERE / "init.sh").read_bytes())
+    for name in ("agent.py", "wire.py"):
+        cpio.add(f"agent/{name}", stat.S_IFREG | 0o644, (HERE / name).read_bytes())
+    early = _module_order(modules, EARLY_MODULES)
+    late = [m for m in _module_order(modules, LATE_MODULES) if m not in early]
+    for stage, paths in (("early", early), ("late", late)):
+        names = []
+        for path in paths:
+            name = pathlib.Path(path).name.split(".")[0] + ".ko"
+            data = (modules / path).read_bytes()
+            cpio.add(f"modules/{name}", stat.S_IFREG | 0o644, lzma.decompress(data) if path.endswith(".xz") else data)
+            names.append(name)
+        cpio.add(f"modules/{stage}", stat.S_IFREG | 0o644, "".join(f"{n}\n" for n in names).encode())
+    return cpio.finish()
+
+
+def prepare():
+    """Returns (kernel image, initramfs, directory that holds lib/modules), all below the cache directory.
+
+    The first call downloads and unpacks; later ones only look. Safe to call from several processes at once.
+    """
+    cache = cache_directory()
+    with open(cache / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tree = _fetch(cache)
+        modules = next((tree / "lib/modules").iterdir())
+        kernel = next((tree / "boot").glob("vmlinuz-*"))
+        key = hashlib.sha256(tree.name.encode())
+        for name in ("init.sh", "agent.py", "wire.py", "kernel.py"):
+            key.update((HERE / name).read_bytes())
+        initramfs = tree / f"initramfs-{key.hexdigest()[:16]}"
+        if not initramfs.exists():
+            for old in tree.glob("initramfs-*"):
+                old.unlink()
+            partial = tree / "initramfs.partial"
+            partial.write_bytes(_initramfs(tree, modules))
+            partial.rename(initramfs)
+    return kernel, initramfs, tree
