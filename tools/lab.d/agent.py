@@ -27,6 +27,8 @@ MODULES_LOADED = 9  # init.sh writes a line to this descriptor
 # that left the command's cgroup can hold them.
 LINGER_SECONDS = 5.0
 
+MS_BIND = 4096
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -34,9 +36,6 @@ def mount(source, target, fstype, flags, options):
     if libc.mount(source.encode(), target.encode(), fstype.encode(), flags, options.encode()) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"mount {source} on {target}: {os.strerror(code)}")
-
-
-MS_BIND = 4096
 
 
 def write_file(path, text):

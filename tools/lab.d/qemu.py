@@ -32,8 +32,10 @@ def _kernel_arguments(options, tree):
     return " ".join(words)
 
 
-def command(options, kernel, initramfs, tree, port_fd, console_fd):
+def command(options, files, port_fd, console_fd):
     """Returns QEMU's argument list. `port_fd` and `console_fd` are connected stream sockets that QEMU inherits."""
+    kernel, initramfs, tree = files
+
     def escape(text):
         return str(text).replace(",", ",,")
 

@@ -6,12 +6,9 @@ One process, one thread, one loop. It has one client for `lab -- CMD` and listen
 
 import os
 import selectors
-import signal
 import socket
-import sys
 import time
 
-import kernel
 import qemu
 import wire
 
@@ -58,10 +55,13 @@ class Peer:
 
 
 class Server:
-    """`client` is the connected socket of the one client, `listener` the socket of a kept lab; one of them is None."""
+    """`files` is what kernel.prepare() gave; `client` is the connected socket of the one client, `listener` the socket of a
+    kept lab; one of the two is None.
+    """
 
-    def __init__(self, options, client, listener):
+    def __init__(self, options, files, client, listener):
         self.options = options
+        self.files = files
         self.selector = selectors.DefaultSelector()
         self.listener = listener
         self.clients = {}  # session -> Peer
@@ -83,10 +83,9 @@ class Server:
     def run(self):
         """Starts the lab and serves until it ends."""
         try:
-            image, initramfs, tree = kernel.prepare()
-            self._start(image, initramfs, tree)
+            self._start()
             self._loop()
-        except (kernel.KernelError, OSError) as error:
+        except OSError as error:
             self._fail(str(error))
         finally:
             if self.qemu is not None:
@@ -94,12 +93,12 @@ class Server:
                 self.qemu.wait()
             self._drain()
 
-    def _start(self, image, initramfs, tree):
+    def _start(self):
         port, port_qemu = socket.socketpair()
         self.console_sock, console_qemu = socket.socketpair()
         for sock in (port, port_qemu):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        argv = qemu.command(self.options, image, initramfs, tree, port_qemu.fileno(), console_qemu.fileno())
+        argv = qemu.command(self.options, self.files, port_qemu.fileno(), console_qemu.fileno())
         self.qemu = qemu.start(argv, port_qemu.fileno(), console_qemu.fileno(), console_qemu.fileno())
         port_qemu.close()
         console_qemu.close()
@@ -160,6 +159,8 @@ class Server:
         session = self.next_session
         self.next_session += 1
         self.clients[session] = Peer(self, sock, session)
+        if self.up:
+            self.clients[session].send(wire.HELLO, 0)
 
     def _read_peer(self, peer):
         try:
@@ -257,25 +258,24 @@ class Server:
             peer.sock.close()
 
 
-def spawn_for(options, client_side_closes):
-    """Forks the server of one client and returns the client's socket. The server dies with the calling process."""
+def spawn_for_one(options, files):
+    """Forks the server of one client; returns its process id and the client's socket. It dies with the calling process."""
     ours, theirs = socket.socketpair()
     parent = os.getpid()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         code = 1
         try:
             os.setsid()
             qemu.die_with_parent(parent)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            for sock in (ours, *client_side_closes):
-                sock.close()
+            ours.close()
             null = os.open("/dev/null", os.O_RDWR)
             os.dup2(null, 0)
             os.dup2(null, 1)
-            Server(options, theirs, None).run()
+            Server(options, files, theirs, None).run()
             code = 0
         except BaseException as error:  # pylint: disable=broad-except
-            print(f"lab: server: {error!r}", file=sys.stderr)
+            os.write(2, f"lab: server: {error!r}\n".encode())
         os._exit(code)
     theirs.close()
-    return ours
+    return pid, ours
