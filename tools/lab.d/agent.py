@@ -14,6 +14,7 @@ import os
 import resource
 import selectors
 import signal
+import stat
 import struct
 import sys
 import termios
@@ -369,6 +370,21 @@ def find_port():
     raise OSError(errno.ENODEV, "no virtio-serial port")
 
 
+def make_device_nodes(table):
+    """Makes the nodes whose opening loads a module, from depmod's table of "module name type:major:minor" lines."""
+    with open(table, encoding="ascii") as file:
+        for line in file:
+            fields = line.split()
+            if len(fields) != 3 or line.startswith("#"):
+                continue
+            kind = stat.S_IFCHR if fields[2][0] == "c" else stat.S_IFBLK
+            major, minor = fields[2][1:].split(":")
+            path = f"/dev/{fields[1]}"
+            if not os.path.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.mknod(path, kind | 0o600, os.makedev(int(major), int(minor)))
+
+
 def set_up():
     """What needs no shell: limits, device permissions, modules on demand, controllers."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
@@ -386,6 +402,7 @@ def set_up():
         if not os.path.isdir(target):
             os.makedirs(target, exist_ok=True)
             mount(f"/run/lab/root{tree}/lib/modules/{os.uname().release}", target, "none", MS_BIND, "")
+            make_device_nodes(f"{target}/modules.devname")
     with open(f"{CGROUPS}/cgroup.controllers", encoding="ascii") as file:
         for controller in file.read().split():
             try:

@@ -25,6 +25,8 @@ def _kernel_arguments(options, tree):
         # A panic or a failed init ends QEMU (-no-reboot) and is reported, instead of hanging.
         "panic=-1", "reboot=t",
         "nokaslr", "audit=0", "mitigations=off", "no5lvl", "tsc=reliable", "no_timer_check",
+        # Self-tests and certificates that nothing here needs, a tenth of the boot.
+        "initcall_blacklist=load_system_certificate_list,jent_mod_init",
         "random.trust_cpu=on", "rcupdate.rcu_expedited=1", "cryptomgr.notests",
         "lsm=landlock,yama,bpf", "systemd.unified_cgroup_hierarchy=1",
         f"lab.modules={os.fsencode(tree).hex()}",
