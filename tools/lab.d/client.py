@@ -3,7 +3,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import select
 import signal
@@ -61,10 +60,10 @@ class Client:
         os.umask(umask)
         env = {k: v for k, v in os.environ.items() if k not in DROPPED}
         env["MSB_LAB"] = "1"
-        request = {"argv": argv, "env": env, "cwd": os.getcwd(), "umask": umask, "stdin": self.reads_stdin, "out": out,
-                   "fresh": fresh, "tty": window_size() if interactive else None}
+        flags = (wire.FLAG_STDIN * self.reads_stdin) | (wire.FLAG_TTY * interactive) | (wire.FLAG_FRESH * fresh)
+        size = window_size() if interactive else (0, 0)
         self.sock.setblocking(False)
-        self._send(wire.START, json.dumps(request).encode())
+        self._send(wire.START, wire.pack_start(argv, env, os.getcwd(), out or "", umask, size, flags))
         handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
         if interactive:
             handled.append(signal.SIGWINCH)

@@ -14,7 +14,6 @@ import sys
 import tempfile
 
 PACKAGE = re.compile(r"linux-image-6\.12\.(\d+)\+deb12-amd64-unsigned")
-BUSYBOX = "busybox-static"
 
 # Loaded before the root is mounted, in this order.
 EARLY_MODULES = ["9pnet_virtio", "9p", "overlay"]
@@ -22,9 +21,9 @@ EARLY_MODULES = ["9pnet_virtio", "9p", "overlay"]
 # used, as on any Debian machine: the whole module tree is visible in the lab, with the host's modprobe and device nodes for
 # what loads on opening.
 LATE_MODULES = ["kvm-amd"]
-APPLETS = ["sh", "mount", "mkdir", "insmod", "chroot", "ip", "cat", "ln", "cp", "echo", "mkfifo"]
 
 HERE = pathlib.Path(__file__).resolve().parent
+AGENT = sorted((HERE / "agent").glob("*.cc")) + sorted((HERE / "agent").glob("*.h"))
 
 
 class KernelError(Exception):
@@ -54,11 +53,11 @@ def _newest_package():
     return max(found, key=lambda m: int(m[1]))[0] if found else None
 
 
-def _unpack(names, into, cache):
-    """Downloads Debian packages with apt (which checks their signatures) and unpacks them below `into`."""
+def _unpack(package, into, cache):
+    """Downloads a Debian package with apt (which checks its signature) and unpacks it below `into`."""
     with tempfile.TemporaryDirectory(dir=cache, prefix="download.") as work:
         sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
-        _run("downloading the kernel", ["apt-get", "-q", *sandbox, "download", *names], cwd=work)
+        _run("downloading the kernel", ["apt-get", "-q", *sandbox, "download", package], cwd=work)
         for deb in sorted(pathlib.Path(work).glob("*.deb")):
             _run("unpacking", ["dpkg-deb", "-x", str(deb), str(into)])
 
@@ -78,7 +77,7 @@ def _fetch(cache):
     print(f"lab: unpacking {package} (once)", file=sys.stderr)
     partial = pathlib.Path(tempfile.mkdtemp(dir=cache, prefix="unpack."))
     try:
-        _unpack([package, BUSYBOX], partial, cache)
+        _unpack(package, partial, cache)
         release = next((partial / "lib/modules").iterdir()).name
         _run("depmod", ["/sbin/depmod", "-b", str(partial), release])
         _write_vmlinux(next((partial / "boot").glob("vmlinuz-*")), partial / "boot/vmlinux")
@@ -149,30 +148,30 @@ class _Cpio:
         return bytes(self._out)
 
 
-def _initramfs(tree, modules):
+def _build_agent(work):
+    """Compiles the lab's PID 1 and returns it. Static: it starts before there is a root file system."""
+    target = pathlib.Path(work) / "init"
+    sources = [str(path) for path in AGENT if path.suffix == ".cc"]
+    _run("building the lab's agent", ["g++", "-std=c++20", "-O2", "-static", "-s", "-fno-exceptions", "-fno-rtti", "-Wall",
+                                      "-Wextra", "-Wconversion", "-Wshadow", "-o", str(target), *sources])
+    return target.read_bytes()
+
+
+def _initramfs(agent, modules):
     cpio = _Cpio()
-    for directory in ("bin", "dev", "proc", "sys", "host", "upper", "root", "modules", "agent"):
+    for directory in ("dev", "early", "late", "host", "upper", "root"):
         cpio.add(directory, stat.S_IFDIR | 0o755)
-    cpio.add("dev/console", stat.S_IFCHR | 0o600)
-    cpio.add("bin/busybox", stat.S_IFREG | 0o755, (tree / "bin/busybox").read_bytes())
-    for applet in APPLETS:
-        cpio.add(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox")
-    cpio.add("init", stat.S_IFREG | 0o755, (HERE / "init.sh").read_bytes())
-    for name in ("agent.py", "wire.py"):
-        cpio.add(f"agent/{name}", stat.S_IFREG | 0o644, (HERE / name).read_bytes())
+    cpio.add("init", stat.S_IFREG | 0o755, agent)
     early = _module_order(modules, EARLY_MODULES)
     late = [m for m in _module_order(modules, LATE_MODULES) if m not in early]
     for stage, paths in (("early", early), ("late", late)):
-        names = []
-        for path in paths:
-            name = pathlib.Path(path).name.split(".")[0] + ".ko"
+        for number, path in enumerate(paths):
             data = (modules / path).read_bytes()
             data = lzma.decompress(data) if path.endswith(".xz") else data
             # The kernel finds type information by this section's name and spends much of the loading time on it.
             data = data.replace(b"\0.BTF\0", b"\0.btf\0")
-            cpio.add(f"modules/{name}", stat.S_IFREG | 0o644, data)
-            names.append(name)
-        cpio.add(f"modules/{stage}", stat.S_IFREG | 0o644, "".join(f"{n}\n" for n in names).encode())
+            name = pathlib.Path(path).name.split(".")[0]
+            cpio.add(f"{stage}/{number:02}-{name}", stat.S_IFREG | 0o644, data)
     return cpio.finish()
 
 
@@ -188,13 +187,16 @@ def prepare():
         modules = next((tree / "lib/modules").iterdir())
         kernel = tree / "boot/vmlinux"
         key = hashlib.sha256(tree.name.encode())
-        for name in ("init.sh", "agent.py", "wire.py", "kernel.py"):
-            key.update((HERE / name).read_bytes())
+        for path in [*AGENT, HERE / "kernel.py"]:
+            key.update(path.read_bytes())
         initramfs = tree / f"initramfs-{key.hexdigest()[:16]}"
         if not initramfs.exists():
-            for old in tree.glob("initramfs-*"):
-                old.unlink()
-            partial = tree / "initramfs.partial"
-            partial.write_bytes(_initramfs(tree, modules))
-            partial.rename(initramfs)
+            with tempfile.TemporaryDirectory(dir=cache, prefix="build.") as work:
+                partial = pathlib.Path(work) / "initramfs"
+                partial.write_bytes(_initramfs(_build_agent(work), modules))
+                # Other work trees share this cache: keep the few that were used last.
+                for old in sorted(tree.glob("initramfs-*"), key=lambda p: p.stat().st_mtime)[:-3]:
+                    old.unlink()
+                partial.rename(initramfs)
+        os.utime(initramfs)
     return kernel, initramfs, tree

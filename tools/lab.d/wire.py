@@ -8,10 +8,11 @@ Every byte stream has a window: its sender stops when WINDOW bytes are not ackno
 hold more than one window per stream, and a slow reader of one session holds up no other.
 """
 
+import os
 import struct
 
 # towards the lab
-START = 1  # JSON: argv, env, cwd, umask, stdin, tty, out, fresh
+START = 1  # pack_start()
 STDIN = 2  # bytes; an empty payload is the end of the stream
 SIGNAL = 3  # u32: signal number for the command's process group
 RESIZE = 4  # u16 rows, u16 columns
@@ -33,7 +34,7 @@ SIZE = struct.Struct("<HH")
 ACKED = struct.Struct("<II")
 
 WINDOW = 1 << 20
-CHUNK = 32 << 10  # one virtio-serial buffer
+CHUNK = 32 << 10
 MAX_PAYLOAD = 8 << 20  # a START frame carries the whole environment
 
 
@@ -44,6 +45,18 @@ class WireError(Exception):
 def pack(kind, session, payload=b""):
     """Returns one frame as bytes."""
     return HEADER.pack(kind, session, len(payload)) + payload
+
+
+FLAG_STDIN = 1  # the client sends a standard input
+FLAG_TTY = 2  # the command runs on a terminal
+FLAG_FRESH = 4  # forget what is cached of the host's files
+START_HEADER = struct.Struct("<IIIIHH")
+
+
+def pack_start(argv, env, cwd, out, umask, size, flags):
+    """Returns a START payload: flags, umask, argc, envc, rows, columns; then all strings, each with a NUL at its end."""
+    strings = [os.fsencode(text) for text in (*argv, *(f"{k}={v}" for k, v in env.items()), cwd, out)]
+    return START_HEADER.pack(flags, umask, len(argv), len(env), *size) + b"".join(text + b"\0" for text in strings)
 
 
 class Decoder:
