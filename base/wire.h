@@ -27,9 +27,7 @@ template <std::unsigned_integral T, bool kBig>
 class WireInt {
  public:
   constexpr WireInt() = default;
-  constexpr WireInt(T value) {
-    set(value);
-  }  // NOLINT(google-explicit-constructor): a literal is a wire value
+  constexpr WireInt(T value) { set(value); }
   [[nodiscard]] constexpr T get() const {
     const T raw = std::bit_cast<T>(bytes_);
     return kBig ? byte_swap(raw) : raw;

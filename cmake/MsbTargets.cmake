@@ -32,8 +32,9 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebI
   target_link_options(msb_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections)
 endif()
 if(MSB_SANITIZE)
-  target_compile_options(msb_flags INTERFACE -fsanitize=${MSB_SANITIZE} -fno-omit-frame-pointer
-    -fno-sanitize-recover=all)
+  # vptr needs RTTI, which our libraries are built without.
+  target_compile_options(msb_flags INTERFACE -fsanitize=${MSB_SANITIZE} -fno-sanitize=vptr
+    -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(msb_flags INTERFACE -fsanitize=${MSB_SANITIZE})
 endif()
 if(MSB_COVERAGE)
@@ -81,8 +82,10 @@ function(msb_program name)
 endfunction()
 
 # msb_tests(ROOM DEPS ... [LABELS ...]): every *_test.cc of this folder becomes one binary ROOM_test, one ctest test.
+# A room whose tests use threads says LABELS threads; the target msb_threaded_tests builds just those, for TSan.
+add_custom_target(msb_threaded_tests)
 function(msb_tests room)
-  if(NOT MSB_TESTS)
+  if(NOT MSB_TESTS OR MSB_FUZZ)
     return()
   endif()
   cmake_parse_arguments(ARG "" "" "DEPS;LABELS" ${ARGN})
@@ -95,6 +98,9 @@ function(msb_tests room)
   target_link_libraries(${room}_test PRIVATE msb_flags ${ARG_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
   target_compile_definitions(${room}_test PRIVATE MSB_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   set_target_properties(${room}_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  if(threads IN_LIST ARG_LABELS)
+    add_dependencies(msb_threaded_tests ${room}_test)
+  endif()
   add_test(NAME unit.${room} COMMAND ${room}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(unit.${room} PROPERTIES TIMEOUT 300 LABELS "unit;${ARG_LABELS}")
 endfunction()
