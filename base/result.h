@@ -158,14 +158,16 @@ using Status = Result<void>;
 #define MSB_CONCAT(a, b) MSB_CONCAT_INNER(a, b)
 
 // MSB_TRY(expr): returns the error of a Status or Result from the enclosing function; drops the value.
-#define MSB_TRY(expr)                                                   \
-  do {                                                                  \
-    auto msb_try_result = (expr);                                       \
-    if (!msb_try_result.ok()) return std::move(msb_try_result).error(); \
+// The temporaries are numbered by __COUNTER__: `expr` may hold a lambda that uses these macros itself.
+#define MSB_TRY(expr) MSB_TRY_INNER(MSB_CONCAT(msb_try_, __COUNTER__), expr)
+#define MSB_TRY_INNER(temporary, expr)                        \
+  do {                                                        \
+    auto temporary = (expr);                                  \
+    if (!temporary.ok()) return std::move(temporary).error(); \
   } while (false)
 
 // MSB_ASSIGN(declaration, expr): e.g. MSB_ASSIGN(UniqueFd fd, open_file(path));
-#define MSB_ASSIGN(declaration, expr) MSB_ASSIGN_INNER(MSB_CONCAT(msb_assign_, __LINE__), declaration, expr)
+#define MSB_ASSIGN(declaration, expr) MSB_ASSIGN_INNER(MSB_CONCAT(msb_assign_, __COUNTER__), declaration, expr)
 #define MSB_ASSIGN_INNER(temporary, declaration, expr)      \
   auto temporary = (expr);                                  \
   if (!temporary.ok()) return std::move(temporary).error(); \
