@@ -31,7 +31,7 @@ struct DriverFace {
   std::atomic<const char*> failure{nullptr};   // why it last did; static text, cleared by reset
 };
 
-class DriverSession {
+class DriverSession : public std::enable_shared_from_this<DriverSession> {
  public:
   class Lease {
    public:
