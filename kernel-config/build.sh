@@ -152,12 +152,21 @@ key=$({
     gcc --version | head -1
     ld --version | head -1
     settings "${fragments[@]}"
-    cat "$here/expected.txt"
+    cat "$here"/edits/*
 } | sha256sum | cut -c1-16)
 result=$cache/$key
 
+# What the project promises about a build, cached or new.
+check_expected() {
+    local bad
+    bad=$(awk '/^CONFIG_/ { print $1 }' "$here/expected.txt" | mismatches "$1")
+    [[ -z $bad ]] || die "expected.txt is not met:
+$bad"
+}
+
 deliver() {
     local file=$result/vmlinux
+    check_expected "$result/config"
     if [[ -n $output ]]; then
         mkdir -p "$(dirname "$output")"
         ln -f "$file" "$output" 2>/dev/null || cp "$file" "$output.tmp.$$"
@@ -170,7 +179,7 @@ deliver() {
 
 if ((print_key)); then
     echo "$key"
-    [[ -e $result/vmlinux ]] && say cached || say missing
+    if [[ -e $result/vmlinux ]]; then say cached; else say missing; fi
     exit 0
 fi
 if [[ -e $result/vmlinux ]] && ((!force)); then
@@ -224,12 +233,14 @@ if [[ ! -e $work/source.version || $(<"$work/source.version") != "$version" ]]; 
     echo "$version" >"$work/source.version"
 fi
 
+"$here/edits/apply.sh" "$source"
+
 # Nothing of the machine, the user or the moment may show in the kernel.
 compiler=gcc
 if command -v ccache >/dev/null; then
     compiler='ccache gcc'
-    # Without this every miss preprocesses the file twice.
-    export CCACHE_DEPEND=1
+    # The same objects wherever the tree is; and a miss does not preprocess its file twice.
+    export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
 fi
 build() {
     env -u MAKEFLAGS LC_ALL=C \
@@ -256,11 +267,7 @@ build KCONFIG_ALLCONFIG="$work/all.config" allnoconfig >"$work/configure.log" 2>
 bad=$(mismatches "$objects/.config" <"$work/settings")
 [[ -z $bad ]] || die "fragments that did not reach the final configuration (a missing dependency or an unknown name):
 $bad"
-if ((!debug)); then
-    bad=$(awk '/^CONFIG_/ { print $1 }' "$here/expected.txt" | mismatches "$objects/.config")
-    [[ -z $bad ]] || die "expected.txt is not met:
-$bad"
-fi
+check_expected "$objects/.config"
 
 say "compiling with $jobs jobs (several minutes the first time)"
 started=$SECONDS

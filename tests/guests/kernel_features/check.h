@@ -2,8 +2,9 @@
 //
 // What the parts of kernel_features share: how a check is declared, and the helpers most of them use.
 //
-// A check is a function that returns an empty string when the feature is usable and else a sentence saying what was
-// tried and what refused. Every check runs in a child of its own, so that it may unshare, restrict or kill itself.
+// A check is a function that returns an empty string when the feature is usable and else a sentence saying
+// what was tried and what refused. Every check runs in a child of its own, so that it may unshare, restrict
+// or kill itself.
 
 #pragma once
 
@@ -18,8 +19,8 @@ namespace features {
 using CheckFn = std::string (*)();
 
 struct Check {
-    const char* name;
-    CheckFn run;
+  const char* name;
+  CheckFn run;
 };
 
 // The checks of each part, in the order they are run.
@@ -35,14 +36,12 @@ std::span<const Check> closed_checks();
 extern std::string images_dir;
 
 // "WHAT: text of errno".
-inline std::string failed(std::string_view what) {
-    return std::string(what) + ": " + std::strerror(errno);
-}
+inline std::string failed(std::string_view what) { return std::string(what) + ": " + std::strerror(errno); }
 
 // Passes when a call returned a value that is not negative.
 template <typename T>
 std::string want_ok(T value, std::string_view what) {
-    return value < 0 ? failed(what) : std::string();
+  return value < 0 ? failed(what) : std::string();
 }
 
 // The first 64 KiB of a file; empty when it cannot be read.
