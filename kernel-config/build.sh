@@ -242,11 +242,15 @@ if command -v ccache >/dev/null; then
     # The same objects wherever the tree is; and a miss does not preprocess its file twice.
     export CCACHE_BASEDIR=$work CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
 fi
+# Only debug information names files; it names them relative to the tree.
+debug_flags=()
+((debug)) && debug_flags=(KCFLAGS="-ffile-prefix-map=$objects=. -ffile-prefix-map=$source=.")
 build() {
     env -u MAKEFLAGS LC_ALL=C \
         KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 1970' KBUILD_BUILD_VERSION=1 \
         KBUILD_BUILD_USER=msb KBUILD_BUILD_HOST=msb \
-        make -C "$source" O="$objects" ARCH=x86_64 CC="$compiler" HOSTCC="$compiler" -j"$jobs" "$@"
+        make -C "$source" O="$objects" ARCH=x86_64 CC="$compiler" HOSTCC="$compiler" -j"$jobs" \
+        "${debug_flags[@]}" "$@"
 }
 
 mkdir -p "$objects"
