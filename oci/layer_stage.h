@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// A layer brought from a stream into the store.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "oci/byte_stream.h"
+#include "oci/limits.h"
+#include "oci/store.h"
+#include "oci/unpack.h"
+
+namespace msb::oci {
+
+// Unpacks `input` and publishes the layer under the diff id it turns out to have. If `wanted_diff_id_hex` is
+// not empty, any other id is kProtocol and nothing is published. The caller holds the store's shared lock.
+[[nodiscard]] Result<LayerSummary> stage_layer(const Store& store, ByteStream& input,
+                                               const std::string& wanted_diff_id_hex, const Limits& limits);
+
+}  // namespace msb::oci
