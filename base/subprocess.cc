@@ -95,12 +95,56 @@ int child_main(void* argument) {
   return 127;
 }
 
+constexpr std::size_t kStackBytes = std::size_t{64} << 10;
+
+// The short-lived process between us and an orphan.
+struct MiddlePlan {
+  ChildPlan child;
+  char* stack_top = nullptr;
+  int pid = -1;
+  int pidfd = -1;
+  int error = 0;
+};
+
+int middle_main(void* argument) {
+  auto& plan = *static_cast<MiddlePlan*>(argument);
+  plan.pid = ::clone(child_main, plan.stack_top, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan.child,
+                     &plan.pidfd);
+  if (plan.pid < 0) plan.error = errno;
+  ::_exit(0);
+}
+
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> out;
   out.reserve(strings.size() + 1);
   for (const std::string& text : strings) out.push_back(const_cast<char*>(text.c_str()));
   out.push_back(nullptr);
   return out;
+}
+
+struct Prepared {
+  std::vector<char*> argv;
+  std::vector<char*> env;
+};
+
+Status prepare(const SpawnOptions& options, Prepared& prepared, ChildPlan& plan) {
+  constexpr std::size_t kMaxFds = 64;
+  if (options.fds.size() > kMaxFds) {
+    return make_error(Errc::kInvalid, "start %s: too many descriptors", options.path.c_str());
+  }
+  prepared.argv = pointers(options.argv);
+  prepared.env = pointers(options.env);
+  plan.path = options.path.c_str();
+  plan.argv = prepared.argv.data();
+  plan.env = prepared.env.data();
+  plan.fds = options.fds.data();
+  plan.fd_count = options.fds.size();
+  plan.first_free = 3;
+  for (const auto& mapping : options.fds) plan.first_free = std::max(plan.first_free, mapping.target + 1);
+  plan.new_session = options.new_session;
+  plan.die_with_parent = options.die_with_parent;
+  plan.parent = ::getpid();
+  return {};
 }
 
 }  // namespace
@@ -131,27 +175,13 @@ Result<ExitStatus> Child::wait(std::optional<Duration> timeout) {
 }
 
 Result<Child> spawn(const SpawnOptions& options) {
-  constexpr std::size_t kMaxFds = 64;
-  if (options.fds.size() > kMaxFds)
-    return make_error(Errc::kInvalid, "start %s: too many descriptors", options.path.c_str());
-  const std::vector<char*> argv = pointers(options.argv);
-  const std::vector<char*> env = pointers(options.env);
+  Prepared prepared;
   ChildPlan plan;
-  plan.path = options.path.c_str();
-  plan.argv = argv.data();
-  plan.env = env.data();
-  plan.fds = options.fds.data();
-  plan.fd_count = options.fds.size();
-  plan.first_free = 3;
-  for (const auto& mapping : options.fds) plan.first_free = std::max(plan.first_free, mapping.target + 1);
-  plan.new_session = options.new_session;
-  plan.die_with_parent = options.die_with_parent;
-  plan.parent = ::getpid();
+  MSB_TRY(prepare(options, prepared, plan));
 
   // CLONE_VM | CLONE_VFORK: no page tables are copied, and this thread sleeps until execve, so the plan may
   // live on its stack. Signals stay blocked meanwhile: a handler of the host program must not run in the
   // child.
-  constexpr std::size_t kStackBytes = std::size_t{64} << 10;
   std::vector<std::max_align_t> stack(kStackBytes / sizeof(std::max_align_t));
   sigset_t all;
   ::sigfillset(&all);
@@ -168,6 +198,34 @@ Result<Child> spawn(const SpawnOptions& options) {
     return sys_error("start " + options.path, plan.error);
   }
   return child;
+}
+
+Result<Orphan> spawn_orphan(const SpawnOptions& options) {
+  if (options.die_with_parent) {
+    return make_error(Errc::kInvalid, "start %s: an orphan has no parent to die with", options.path.c_str());
+  }
+  Prepared prepared;
+  MiddlePlan plan;
+  MSB_TRY(prepare(options, prepared, plan.child));
+  std::vector<std::max_align_t> stacks(2 * kStackBytes / sizeof(std::max_align_t));
+  plan.stack_top = static_cast<char*>(static_cast<void*>(stacks.data())) + kStackBytes;
+  sigset_t all;
+  sigset_t old;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &old);
+  // CLONE_FILES: the pidfd that the one in the middle gets is ours too. No exit signal: the host program does
+  // not notice it, and its own wait calls do not see it.
+  const int middle =
+      ::clone(middle_main, stacks.data() + stacks.size(), CLONE_VM | CLONE_VFORK | CLONE_FILES, &plan);
+  const int clone_error = errno;
+  ::pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  if (middle < 0) return sys_error("start " + options.path, clone_error);
+  while (::waitpid(middle, nullptr, __WALL) < 0 && errno == EINTR) {
+  }
+  UniqueFd pidfd(plan.pidfd);
+  if (plan.error != 0) return sys_error("start " + options.path, plan.error);
+  if (plan.child.error != 0) return sys_error("start " + options.path, plan.child.error);
+  return Orphan{plan.pid, std::move(pidfd)};
 }
 
 }  // namespace msb

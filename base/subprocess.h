@@ -58,4 +58,13 @@ class Child {
 // default signal dispositions and an empty signal mask.
 [[nodiscard]] Result<Child> spawn(const SpawnOptions& options);
 
+// Starts `options.path` as nobody's child: the init process (or the nearest subreaper) inherits and reaps it,
+// so a host program that lives for months collects no zombies and hears no SIGCHLD. Its parent is gone from
+// the start: die_with_parent is refused. The pidfd is readable once it has ended.
+struct Orphan {
+  pid_t pid = -1;
+  UniqueFd pidfd;
+};
+[[nodiscard]] Result<Orphan> spawn_orphan(const SpawnOptions& options);
+
 }  // namespace msb

@@ -3,9 +3,13 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "base/file.h"
+#include "base/socket.h"
 
 namespace msb {
 namespace {
@@ -48,6 +52,29 @@ TEST(SpawnTest, Wait_WithTimeout_TimesOut) {
   EXPECT_EQ(child->wait(Duration{1}).error().code, Errc::kTimeout);
   ASSERT_TRUE(child->send_signal(SIGKILL).ok());
   EXPECT_EQ(child->wait()->signal, SIGKILL);
+}
+
+TEST(SpawnOrphan, EndsWithoutBecomingOurs) {
+  auto pair = socket_pair(SOCK_STREAM);
+  ASSERT_TRUE(pair.ok());
+  auto orphan = spawn_orphan({.path = "/bin/sh",
+                              .argv = {"sh", "-c", "echo hello >&5"},
+                              .env = {},
+                              .fds = {{pair->second.get(), 5}},
+                              .new_session = true});
+  ASSERT_TRUE(orphan.ok()) << orphan.error().text;
+  pair->second.reset();
+  EXPECT_EQ(*read_all(pair->first.get(), 100), "hello\n");
+  pollfd ended{orphan->pidfd.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&ended, 1, 10'000), 1);
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG | __WALL), -1);  // no child of ours, dead or alive
+  EXPECT_EQ(errno, ECHILD);
+}
+
+TEST(SpawnOrphan, ReportsWhatExecveSaid) {
+  const auto orphan = spawn_orphan({.path = "/does/not/exist", .argv = {"x"}, .env = {}});
+  ASSERT_FALSE(orphan.ok());
+  EXPECT_EQ(orphan.error().code, Errc::kNotFound);
 }
 
 }  // namespace

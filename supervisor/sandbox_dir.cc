@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "supervisor/sandbox_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <ctime>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "supervisor/grammar.h"
+
+namespace msb::supervisor {
+namespace {
+
+constexpr std::size_t kMaxStateBytes = std::size_t{256} << 10;
+
+// Reads a member of a state file that may have any type: state files come from other versions of msb.
+std::string loose_string(const JsonView& object, std::string_view key) {
+  auto value = object.get_string_or(key, "");
+  return value.ok() ? std::move(value).value() : std::string{};
+}
+std::uint64_t loose_uint(const JsonView& object, std::string_view key) {
+  return object.get_uint_or(key, 0).value_or(0);
+}
+std::int64_t loose_int(const JsonView& object, std::string_view key) {
+  return object.get_int_or(key, 0).value_or(0);
+}
+std::optional<int> loose_small(const JsonView& object, std::string_view key) {
+  const auto member = object.find(key);
+  if (!member) return std::nullopt;
+  auto value = member->as_int(0, 1 << 16);
+  return value.ok() ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
+}
+
+}  // namespace
+
+std::string record_to_json(const SandboxRecord& record) {
+  JsonWriter out;
+  out.begin_object().field("version", 1).field("created_ns", record.created_ns);
+  out.key("image").begin_object();
+  out.field("reference", record.image_reference).field("manifest_digest", record.manifest_digest);
+  out.field("file", record.image_file).end_object();
+  out.key("spec").raw(spec_to_json(record.spec));
+  if (!record.main_json.empty()) out.key("main").raw(record.main_json);
+  out.end_object();
+  return std::move(out).take();
+}
+
+Result<SandboxRecord> record_from_json(std::string_view json) {
+  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, {.max_bytes = std::size_t{16} << 20}));
+  const JsonView root = document.root();
+  SandboxRecord record;
+  MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
+  if (version < 1)
+    return make_error(Errc::kCorrupt, "version %llu is none", static_cast<unsigned long long>(version));
+  MSB_ASSIGN(record.created_ns, root.get_int_or("created_ns", 0));
+  MSB_ASSIGN(const JsonView image, root.at("image"));
+  MSB_ASSIGN(record.image_reference, image.get_string("reference"));
+  MSB_ASSIGN(record.manifest_digest, image.get_string("manifest_digest"));
+  MSB_ASSIGN(record.image_file, image.get_string_or("file", ""));
+  MSB_ASSIGN(const JsonView spec, root.at("spec"));
+  MSB_ASSIGN(record.spec, spec_from_json(spec.dump(), UnknownKeys::kIgnore));
+  if (const auto main = root.find("main")) record.main_json = main->dump();
+  return record;
+}
+
+StateFile state_from_json(std::string_view json) {
+  StateFile out;
+  auto document = JsonDocument::parse(json, {.max_bytes = kMaxStateBytes});
+  if (!document.ok()) return out;
+  const JsonView root = document->root();
+  if (!root.is_object()) return out;
+  out.state = loose_string(root, "state");
+  out.boot_id = loose_string(root, "boot_id");
+  out.pid = static_cast<pid_t>(std::min<std::uint64_t>(loose_uint(root, "pid"), INT32_MAX));
+  out.start_time = loose_uint(root, "start_time");
+  out.started_ns = loose_int(root, "started_ns");
+  if (const auto end = root.find("end"); end && end->is_object()) {
+    Ending ending;
+    ending.reason = loose_string(*end, "reason");
+    ending.detail = loose_string(*end, "detail");
+    ending.code = loose_small(*end, "code");
+    ending.signal = loose_small(*end, "signal");
+    ending.at_ns = loose_int(*end, "at_ns");
+    out.ending = std::move(ending);
+  }
+  return out;
+}
+
+std::string ProcTable::boot_id() const {
+  auto text = read_file("/proc/sys/kernel/random/boot_id", 64);
+  if (!text.ok()) return {};
+  while (!text->empty() && text->back() == '\n') text->pop_back();
+  return std::move(text).value();
+}
+
+bool ProcTable::alive(pid_t pid, std::uint64_t start_time) const {
+  if (pid <= 0) return false;
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  if (!text.ok()) return false;
+  // "PID (NAME) STATE ..." where NAME may hold anything: fields are counted from its last parenthesis.
+  const auto close = text->rfind(')');
+  if (close == std::string::npos || close + 2 >= text->size()) return false;
+  const char state = (*text)[close + 2];
+  if (state == 'Z' || state == 'X' || state == 'x') return false;
+  std::string_view rest = std::string_view(*text).substr(close + 2);
+  for (int field = 3; field < 22; ++field) {
+    const auto space = rest.find(' ');
+    if (space == std::string_view::npos) return false;
+    rest.remove_prefix(space + 1);
+  }
+  const auto started = parse_decimal(rest.substr(0, rest.find(' ')));
+  return started && *started == start_time;
+}
+
+DerivedState derive_state(const StateFile& file, const ProcessTable& processes) {
+  DerivedState out;
+  out.ending = file.ending;
+  if (file.state.empty()) return out;
+  if (file.state == "stopped") {
+    out.state = State::kStopped;
+    return out;
+  }
+  // It claims to live.
+  if (!file.boot_id.empty() && file.boot_id != processes.boot_id()) {
+    out.state = State::kCrashed;
+    out.ending = Ending{.reason = "host_reboot", .detail = "the host restarted while it ran"};
+    return out;
+  }
+  if (!processes.alive(file.pid, file.start_time)) {
+    out.state = State::kCrashed;
+    out.ending = Ending{.reason = "crashed", .detail = "its process ended without a last word"};
+    return out;
+  }
+  out.ending.reset();
+  if (file.state == "starting") {
+    out.state = State::kStarting;
+  } else if (file.state == "paused") {
+    out.state = State::kPaused;
+  } else if (file.state == "stopping") {
+    out.state = State::kStopping;
+  } else {
+    out.state = State::kRunning;
+  }
+  return out;
+}
+
+Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline) {
+  MSB_ASSIGN(UniqueFd fd, open_at(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  const SteadyClock clock;
+  std::int64_t pause_ns = 500'000;
+  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return sys_error("lock " + name);
+    if (deadline && clock.now() >= *deadline) return make_error(Errc::kBusy, "another command works on it");
+    // flock has no timeout of its own: look again, less and less often.
+    const timespec pause{0, static_cast<long>(pause_ns)};
+    ::nanosleep(&pause, nullptr);
+    pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
+  }
+  return fd;
+}
+
+}  // namespace msb::supervisor

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files of one sandbox's directory and what can be read from them.
+//
+//   spec.json    SandboxRecord: what was asked. Written once, by whoever creates the sandbox
+//   vm.json      the last VmSpec handed to msb-vmm, for people
+//   state.json   StateFile: written by msb-vmm while it runs and when it ends
+//   lock         flock held by msb-vmm for its whole life
+//   ops.lock     flock held by whoever starts, stops or removes the sandbox, for as long as that takes
+//   upper.ext4   the writable disk
+//   logs/ run/   log files; sockets
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "supervisor/spec.h"
+#include "supervisor/supervisor.h"
+
+namespace msb::supervisor {
+
+struct SandboxRecord {
+  SandboxSpec spec;
+  std::string image_reference;  // canonical
+  std::string manifest_digest;  // "sha256:..."
+  std::string image_file;       // below $MSB_HOME, as the image store named it
+  std::int64_t created_ns = 0;
+  std::string main_json;  // ExecRequest of a detached run, as JSON text; empty: none
+};
+[[nodiscard]] std::string record_to_json(const SandboxRecord& record);
+[[nodiscard]] Result<SandboxRecord> record_from_json(std::string_view json);
+
+// state.json. A missing or unreadable file reads as a sandbox that never ran.
+struct StateFile {
+  std::string state;  // "starting", "running", "stopping", "stopped"
+  std::string boot_id;
+  pid_t pid = 0;
+  std::uint64_t start_time = 0;  // field 22 of /proc/PID/stat: clock ticks since the host's boot
+  std::int64_t started_ns = 0;
+  std::optional<Ending> ending;
+};
+[[nodiscard]] StateFile state_from_json(std::string_view json);
+
+// What reality says about a process: it is the one that was recorded, and no zombie.
+class ProcessTable {
+ public:
+  virtual ~ProcessTable() = default;
+  [[nodiscard]] virtual std::string boot_id() const = 0;
+  [[nodiscard]] virtual bool alive(pid_t pid, std::uint64_t start_time) const = 0;
+};
+class ProcTable final : public ProcessTable {
+ public:
+  [[nodiscard]] std::string boot_id() const override;
+  [[nodiscard]] bool alive(pid_t pid, std::uint64_t start_time) const override;
+};
+
+struct DerivedState {
+  State state = State::kCreated;
+  std::optional<Ending> ending;  // of the last run
+};
+[[nodiscard]] DerivedState derive_state(const StateFile& file, const ProcessTable& processes);
+
+// Takes an exclusive flock on `name` (made if missing) below `dir_fd`; kBusy when `deadline` passes first.
+[[nodiscard]] Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline);
+
+}  // namespace msb::supervisor
