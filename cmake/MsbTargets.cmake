@@ -10,14 +10,17 @@ set(MSB_DATADIR ${CMAKE_BINARY_DIR}/share/msb)
 
 find_program(MSB_CCACHE ccache)
 if(MSB_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${MSB_CCACHE})
-  set(CMAKE_C_COMPILER_LAUNCHER ${MSB_CCACHE})
+  # Paths inside the tree are hashed as relative ones, so that clones and worktrees share what was compiled.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=true
+    ${MSB_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
 endif()
 find_program(MSB_MOLD mold)
 
 add_library(msb_flags INTERFACE)
 target_include_directories(msb_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(msb_flags INTERFACE
+  -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=
   -Wall -Wextra -Wpedantic -Werror -Wconversion -Wsign-conversion -Wshadow -Wold-style-cast
   -Wimplicit-fallthrough -Wnon-virtual-dtor -Wnull-dereference -Wformat=2 -Wno-missing-field-initializers
   -fno-strict-aliasing -ffunction-sections -fdata-sections)
