@@ -53,8 +53,12 @@ class Client:
         self.signalled = None
         self.wakeup, self.wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def run(self, argv, interactive, out=None, fresh=False):
-        """Runs a command and returns the exit status that this process should have."""
+    def run(self, argv, interactive, out=None, ram=(), fresh=False):
+        """Runs a command and returns the exit status that this process should have.
+
+        `out` is the directory whose contents come back, `ram` the files that are put into the lab's memory first; `fresh` makes
+        the lab forget what it cached of the host's files.
+        """
         self.reads_stdin = interactive or not os.isatty(0)
         umask = os.umask(0o22)
         os.umask(umask)
@@ -63,7 +67,7 @@ class Client:
         flags = (wire.FLAG_STDIN * self.reads_stdin) | (wire.FLAG_TTY * interactive) | (wire.FLAG_FRESH * fresh)
         size = window_size() if interactive else (0, 0)
         self.sock.setblocking(False)
-        self._send(wire.START, wire.pack_start(argv, env, os.getcwd(), out or "", umask, size, flags))
+        self._send(wire.START, wire.pack_start(argv, env, ram, os.getcwd(), out or "", umask, size, flags))
         handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
         if interactive:
             handled.append(signal.SIGWINCH)
@@ -150,7 +154,9 @@ class Client:
             if error.errno != errno.EPIPE:
                 say(f"cannot write: {error}")
             self.broken.add(kind)
-            done = len(buffer)
+            self._send(wire.CLOSE, wire.U32.pack(kind))
+            buffer.clear()
+            return
         del buffer[:done]
         self._acknowledge(kind, done)
 
@@ -188,9 +194,7 @@ class Client:
             return
         for kind, _, payload in self.decoder.feed(data):
             if kind in self.outputs:
-                if kind in self.broken:
-                    self._acknowledge(kind, len(payload))
-                else:
+                if kind not in self.broken:
                     self.outputs[kind][1].extend(payload)
             elif kind == wire.HELLO:
                 if self.limit is not None:

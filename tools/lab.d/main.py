@@ -9,6 +9,7 @@ import sys
 import client
 import keep
 import kernel
+import ram
 import server
 
 USAGE = "tools/lab [options] -- CMD… | tools/lab --shell | tools/lab --keep [options] | tools/lab exec [-- CMD…] | tools/lab stop"
@@ -33,6 +34,8 @@ def default_memory():
 def parser_for(name):
     parser = argparse.ArgumentParser(prog=f"lab {name}".strip(), usage=USAGE, allow_abbrev=False)
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECS", help="end the command after SECS (3600)")
+    parser.add_argument("--ram", action="append", default=[], metavar="PATH",
+                        help="hold this file or directory, and the libraries it needs, in the lab's memory")
     if name == "exec":
         return parser
     parser.add_argument("--icount", action="store_true", help="the lab's clock counts instructions, one per nanosecond")
@@ -75,20 +78,23 @@ def shell():
 
 def run_here(options):
     """A lab for one command."""
+    held = ram.files(options.ram, options.command, options.icount)
     files = kernel.prepare()
     server_pid, sock = server.spawn_for_one(options, files)
     try:
         return client.Client(sock, options.timeout).run(options.command or shell(), options.shell and os.isatty(0),
-                                                        out=options.out)
+                                                        out=options.out, ram=held)
     finally:
         sock.close()
         os.waitpid(server_pid, 0)  # with it QEMU is gone
 
 
-def run_kept(sock, options, out):
+def run_kept(sock, options, settings):
     """A command in a kept lab."""
+    held = ram.files(options.ram, options.command, settings["icount"])
     interactive = not options.command and os.isatty(0)
-    return client.Client(sock, options.timeout).run(options.command or shell(), interactive, out=out, fresh=True)
+    return client.Client(sock, options.timeout).run(options.command or shell(), interactive, out=settings["out"], ram=held,
+                                                    fresh=not settings["icount"])
 
 
 def main():
@@ -98,7 +104,7 @@ def main():
         return 0
     if name == "exec":
         sock, settings = keep.find()
-        return run_kept(sock, options, settings["out"])
+        return run_kept(sock, options, settings)
     if options.out:
         options.out = os.path.abspath(options.out)
         os.makedirs(options.out, exist_ok=True)
@@ -109,12 +115,12 @@ def main():
         keep.wait_until_up(sock)
         client.say(f"{'started' if started else 'already there'}; use: tools/lab exec -- CMD…, end with: tools/lab stop")
         return 0
-    return run_kept(sock, options, options.out)
+    return run_kept(sock, options, vars(options))
 
 
 try:
     sys.exit(main())
-except (kernel.KernelError, keep.KeepError) as failure:
+except (kernel.KernelError, keep.KeepError, ram.RamError) as failure:
     client.say(str(failure))
     sys.exit(client.LAB_FAILED)
 except KeyboardInterrupt:

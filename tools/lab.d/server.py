@@ -13,7 +13,8 @@ import qemu
 import wire
 
 BOOT_SECONDS = 240
-CONSOLE_KEPT = 16 << 10
+CONSOLE_KEPT = 64 << 10
+CONSOLE_LINES = 15
 # The client does not read: more than its streams' windows and the small frames between cannot be under way.
 MAX_UNSENT = 16 << 20
 
@@ -205,7 +206,7 @@ class Server:
             pass
         elif not self.up:
             self.waiting.append((kind, peer.session, payload))
-        elif kind in (wire.START, wire.STDIN, wire.SIGNAL, wire.RESIZE, wire.ACK):
+        elif kind in (wire.START, wire.STDIN, wire.SIGNAL, wire.RESIZE, wire.CLOSE, wire.ACK):
             peer.started = True
             self.guest.send(kind, peer.session, payload)
 
@@ -232,8 +233,10 @@ class Server:
         """Tells every client that the lab is over, with the end of its console."""
         self._read_rest_of_console()
         text = why
-        if self.console:
-            lines = self.console.decode("utf-8", "replace").replace("\r", "").splitlines()[-15:]
+        lines = self.console.decode("utf-8", "replace").replace("\r", "").splitlines()
+        panic = next((i for i, line in enumerate(lines) if "Kernel panic" in line), len(lines))
+        lines = lines[max(0, panic - CONSOLE_LINES) : panic + 1]  # what led to a panic says more than its call trace
+        if lines:
             text += "; the end of its console:\n  " + "\n  ".join(lines)
         for peer in self.clients.values():
             peer.send(wire.ERROR, 0, text.encode())

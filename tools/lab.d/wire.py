@@ -17,6 +17,7 @@ STDIN = 2  # bytes; an empty payload is the end of the stream
 SIGNAL = 3  # u32: signal number for the command's process group
 RESIZE = 4  # u16 rows, u16 columns
 KILL = 5  # the session's client is gone: end its processes
+CLOSE = 7  # u32 stream type: nobody reads this stream any more
 STOP = 6  # client to server only: end the lab
 # from the lab
 HELLO = 16  # the lab is up
@@ -50,13 +51,13 @@ def pack(kind, session, payload=b""):
 FLAG_STDIN = 1  # the client sends a standard input
 FLAG_TTY = 2  # the command runs on a terminal
 FLAG_FRESH = 4  # forget what is cached of the host's files
-START_HEADER = struct.Struct("<IIIIHH")
+START_HEADER = struct.Struct("<IIIIIHH")
 
 
-def pack_start(argv, env, cwd, out, umask, size, flags):
-    """Returns a START payload: flags, umask, argc, envc, rows, columns; then all strings, each with a NUL at its end."""
-    strings = [os.fsencode(text) for text in (*argv, *(f"{k}={v}" for k, v in env.items()), cwd, out)]
-    return START_HEADER.pack(flags, umask, len(argv), len(env), *size) + b"".join(text + b"\0" for text in strings)
+def pack_start(argv, env, ram, cwd, out, umask, size, flags):
+    """Returns a START payload: a header, then all strings, each with a NUL at its end."""
+    strings = [os.fsencode(text) for text in (*argv, *(f"{k}={v}" for k, v in env.items()), *ram, cwd, out)]
+    return START_HEADER.pack(flags, umask, len(argv), len(env), len(ram), *size) + b"".join(text + b"\0" for text in strings)
 
 
 class Decoder:

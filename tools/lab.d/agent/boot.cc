@@ -200,6 +200,34 @@ void reveal(const std::string& path) {
     std::fprintf(stderr, "lab: cannot show %s: %s\n", path.c_str(), std::strerror(errno));
 }
 
+// An overlay copies what changes: so each link and the file get a change that is none.
+void hold_in_memory(const std::string& path) {
+  constexpr int kMaxLinks = 40;
+  std::string rest = path;
+  std::string done;
+  for (int links = 0; links <= kMaxLinks && !rest.empty();) {
+    const std::size_t start = rest.find_first_not_of('/');
+    if (start == std::string::npos) return;
+    const std::size_t end = std::min(rest.find('/', start), rest.size());
+    const std::string next = done + "/" + rest.substr(start, end - start);
+    rest.erase(0, end);
+    struct stat info = {};
+    if (lstat(next.c_str(), &info) != 0) return;
+    if (S_ISLNK(info.st_mode)) {
+      char target[4096];
+      const ssize_t length = readlink(next.c_str(), target, sizeof target);
+      if (length <= 0 || lchown(next.c_str(), info.st_uid, info.st_gid) != 0) return;
+      const std::string name(target, static_cast<std::size_t>(length));
+      rest = name + rest;
+      if (name[0] == '/') done.clear();
+      ++links;
+    } else {
+      done = next;
+      if (S_ISREG(info.st_mode)) chmod(done.c_str(), info.st_mode & 07777);
+    }
+  }
+}
+
 bool mount_out(const std::string& path) {
   static bool mounted = false;
   if (mounted) return true;
@@ -221,6 +249,7 @@ void boot() {
   symlink("/proc/self/fd/0", "/dev/stdin");
   symlink("/proc/self/fd/1", "/dev/stdout");
   symlink("/proc/self/fd/2", "/dev/stderr");
+  for (const char* link : {"/bin/.", "/lib/.", "/lib64/.", "/sbin/."}) hold_in_memory(link);
   sethostname("lab", 3);
   set_loopback_up();
   offer_modules();

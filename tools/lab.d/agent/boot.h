@@ -17,6 +17,10 @@ bool mount_out(const std::string& path);
 // Makes a directory of the host that lies under one of the lab's own file systems (/tmp/x, say) visible there.
 void reveal(const std::string& path);
 
+// Copies a file, and the symbolic links that lead to it, from the host's tree into the overlay's memory: opening it needs
+// no round trip to the host any more. A path that is not there is ignored.
+void hold_in_memory(const std::string& path);
+
 // Makes a directory and those above it that are missing.
 void make_directories(const std::string& path);
 

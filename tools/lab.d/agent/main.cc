@@ -142,6 +142,9 @@ void Agent::handle(Kind kind, std::uint32_t number, std::string_view payload) {
   } else if (kind == Kind::kAck && payload.size() == sizeof numbers) {
     std::memcpy(numbers, payload.data(), sizeof numbers);
     session.on_ack(Kind{numbers[0]}, numbers[1]);
+  } else if (kind == Kind::kClose && payload.size() == sizeof numbers[0]) {
+    std::memcpy(numbers, payload.data(), sizeof numbers[0]);
+    session.on_close(Kind{numbers[0]});
   } else if (kind == Kind::kSignal && payload.size() == sizeof numbers[0]) {
     std::memcpy(numbers, payload.data(), sizeof numbers[0]);
     session.on_signal(static_cast<int>(numbers[0]));

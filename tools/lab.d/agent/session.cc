@@ -88,10 +88,15 @@ bool Request::parse(std::string_view payload, Request& request) {
   }
   const std::size_t argc = request.header.argc;
   const std::size_t envc = request.header.envc;
-  if (argc < 1 || argc > strings.size() || envc > strings.size() - argc || strings.size() - argc - envc != 2) return false;
+  const std::size_t ramc = request.header.ramc;
+  if (argc < 1 || argc > strings.size() || envc > strings.size() - argc || ramc > strings.size() - argc - envc ||
+      strings.size() - argc - envc - ramc != 2)
+    return false;
   const auto env = strings.begin() + static_cast<std::ptrdiff_t>(argc);
+  const auto ram = env + static_cast<std::ptrdiff_t>(envc);
   request.argv.assign(strings.begin(), env);
-  request.env.assign(env, strings.end() - 2);
+  request.env.assign(env, ram);
+  request.ram.assign(ram, strings.end() - 2);
   request.directory = strings[strings.size() - 2];
   request.out = strings[strings.size() - 1];
   return true;
@@ -116,6 +121,7 @@ std::string Session::start(const Request& request) {
     writes_out_ = true;
   }
   reveal(request.directory);
+  for (const std::string& path : request.ram) hold_in_memory(path);
   mkdir(cgroup_.c_str(), 0755);
   tty_ = (request.header.flags & kFlagTty) != 0;
   int child[3] = {-1, -1, -1};
@@ -241,6 +247,11 @@ void Session::flush_stdin() {
 void Session::on_ack(Kind stream, std::uint32_t bytes) {
   for (Output& output : outputs_)
     if (output.kind == stream) output.credit += bytes;
+}
+
+void Session::on_close(Kind stream) {
+  for (Output& output : outputs_)
+    if (output.kind == stream) close_fd(output.fd);
 }
 
 void Session::on_signal(int number) {

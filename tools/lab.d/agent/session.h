@@ -34,6 +34,7 @@ struct Request {
   std::string out;
   std::vector<std::string> argv;
   std::vector<std::string> env;
+  std::vector<std::string> ram;
 
   // Returns false if the payload is not one.
   static bool parse(std::string_view payload, Request& request);
@@ -55,6 +56,7 @@ class Session {
 
   void on_stdin(std::string_view data);  // empty: end of the stream
   void on_ack(Kind stream, std::uint32_t bytes);
+  void on_close(Kind stream);  // nobody reads it any more: the command gets a broken pipe
   void on_signal(int number);
   void on_resize(std::uint16_t rows, std::uint16_t columns);
   void kill_all();     // the client is gone

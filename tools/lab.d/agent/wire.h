@@ -13,6 +13,7 @@ enum class Kind : std::uint32_t {
   kSignal = 3,
   kResize = 4,
   kKill = 5,
+  kClose = 7,
   kHello = 16,
   kStdout = 17,
   kStderr = 18,
@@ -28,17 +29,18 @@ struct Header {
 };
 static_assert(sizeof(Header) == 12);
 
-// How a START frame begins; argc arguments, envc variables, the directory and the --out directory follow, each with a
-// NUL at its end.
+// How a START frame begins; argc arguments, envc variables, ramc files to hold in memory, the directory and the --out
+// directory follow, each with a NUL at its end.
 struct StartHeader {
   std::uint32_t flags;
   std::uint32_t umask;
   std::uint32_t argc;
   std::uint32_t envc;
+  std::uint32_t ramc;
   std::uint16_t rows;
   std::uint16_t columns;
 };
-static_assert(sizeof(StartHeader) == 20);
+static_assert(sizeof(StartHeader) == 24);
 inline constexpr std::uint32_t kFlagStdin = 1;  // the client sends a standard input
 inline constexpr std::uint32_t kFlagTty = 2;    // the command runs on a terminal
 inline constexpr std::uint32_t kFlagFresh = 4;  // forget what is cached of the host's files
