@@ -132,7 +132,7 @@ Result<Hostname> as_name(const JsonView& value) {
 }
 
 Status parse_dns(const JsonView& value, NetDnsSpec& out) {
-  MSB_TRY(value.only_keys({"upstreams", "search", "routes", "hosts", "timeout_ms", "max_queries_per_s", "rebind_protection"}));
+  MSB_TRY(value.only_keys({"upstreams", "routes", "hosts", "timeout_ms", "max_queries_per_s", "rebind_protection"}));
   MSB_ASSIGN(out.upstreams, parse_upstreams(value));
   MSB_ASSIGN(const std::uint64_t timeout, value.get_uint_or("timeout_ms", out.timeout_ms, 60000));
   if (timeout < 100) return bad(value, "timeout_ms must lie in 100..60000");
@@ -140,14 +140,6 @@ Status parse_dns(const JsonView& value, NetDnsSpec& out) {
   MSB_ASSIGN(const std::uint64_t rate, value.get_uint_or("max_queries_per_s", out.max_queries_per_s, 1'000'000));
   out.max_queries_per_s = static_cast<std::uint32_t>(rate);
   MSB_ASSIGN(out.rebind_protection, value.get_bool_or("rebind_protection", true));
-  if (const auto list = value.find("search")) {
-    MSB_ASSIGN(const std::vector<JsonView> elements, list->elements());
-    if (elements.size() > 6) return bad(*list, "more than 6 search domains");
-    for (const JsonView& element : elements) {
-      MSB_ASSIGN(Hostname name, as_name(element));
-      out.search.push_back(std::move(name));
-    }
-  }
   if (const auto list = value.find("routes")) {
     MSB_ASSIGN(const std::vector<JsonView> elements, list->elements());
     if (elements.size() > 256) return bad(*list, "more than 256 routes");

@@ -8,7 +8,7 @@
 //    "vnet_hdr":false,
 //    "policy":{"profiles":["public"],"rules":["deny@meta",…],"default_egress":"allow"|"deny"|null,
 //              "default_ingress":…,"strict":true,"observe":false,"nat64_prefixes":["64:ff9b::/96"]},
-//    "dns":{"upstreams":["9.9.9.9","[2620:fe::fe]:53"],"search":["corp.example"],"timeout_ms":5000,
+//    "dns":{"upstreams":["9.9.9.9","[2620:fe::fe]:53"],"timeout_ms":5000,
 //           "routes":[{"suffix":"corp.example","upstreams":["10.0.0.53"]}],"rebind_protection":true,
 //           "max_queries_per_s":200,"hosts":[{"name":"db.test","addresses":["10.1.2.3"]}]},
 //    "ports":[{"bind":"127.0.0.1","host":8080,"guest":80,"protocol":"tcp","count":1}],
@@ -82,7 +82,6 @@ struct NetDnsSpec {
     std::vector<IpAddress> addresses;
   };
   std::vector<NetEndpoint> upstreams;  // empty: those of the host's resolver configuration
-  std::vector<Hostname> search;
   std::vector<Route> routes;
   std::vector<Host> hosts;
   std::uint32_t timeout_ms = 5000;
