@@ -10,9 +10,11 @@
 #include "base/event_loop.h"
 #include "base/result.h"
 #include "devices/virtio/device.h"
+#include "devices/virtio/vsock.h"
 #include "vmm/guest_console.h"
 #include "vmm/machine_spec.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/worker_loop.h"
 
 namespace msb::vmm {
 
@@ -30,14 +32,22 @@ struct DeviceContext {
   GuestMemory& memory;
   GuestConsole& console;
   DeviceHost& host;
+  std::function<Status()> prepare_disk_thread;  // runs first on each thread that does disk work
 };
 
 struct NamedDevice {
-  const char* name;
+  std::string name;
   std::unique_ptr<devices::Device> device;
 };
 
+// Devices and what they borrow; destroyed back to front, after the loop they run on has stopped.
+struct MachineDevices {
+  std::unique_ptr<devices::HostConnector> connector;
+  std::vector<NamedDevice> devices;
+  std::vector<std::unique_ptr<WorkerLoop>> workers;
+};
+
 // Takes the descriptors out of `spec`.
-[[nodiscard]] Result<std::vector<NamedDevice>> make_devices(MachineSpec& spec, const DeviceContext& context);
+[[nodiscard]] Result<MachineDevices> make_devices(MachineSpec& spec, const DeviceContext& context);
 
 }  // namespace msb::vmm

@@ -19,6 +19,8 @@ Machine::~Machine() {
   *alive_ = false;
   for (auto& vcpu : vcpus_) vcpu->end();
   pause();  // devices too, so that their loops hold nothing of the machine
+  devices_.workers.clear();
+  transports_.clear();
 }
 
 Result<std::unique_ptr<Machine>> Machine::prepare(kvm::System system, MachineSpec spec,
@@ -86,23 +88,23 @@ Status Machine::create_vcpus() {
 }
 
 Status Machine::create_devices() {
-  MSB_ASSIGN(auto made, make_devices(spec_, {env_.loop, *memory_, *console_, env_.device_host}));
-  if (made.size() > kMaxVirtioDevices) {
-    return make_error(Errc::kLimit, "the machine has %zu devices; at most %u are possible", made.size(),
+  MSB_ASSIGN(devices_, make_devices(spec_, {env_.loop, *memory_, *console_, env_.device_host, env_.prepare_disk_thread}));
+  if (devices_.devices.size() > kMaxVirtioDevices) {
+    return make_error(Errc::kLimit, "the machine has %zu devices; at most %u are possible", devices_.devices.size(),
                       kMaxVirtioDevices);
   }
-  for (NamedDevice& entry : made) {
-    const auto n = static_cast<std::uint32_t>(devices_.size());
+  for (const NamedDevice& entry : devices_.devices) {
+    const auto n = static_cast<std::uint32_t>(transports_.size());
     const std::uint64_t base = kVirtioMmioBase + n * kVirtioMmioStride;
     MSB_ASSIGN(devices::IrqLine* const line, router_->add_line(kFirstVirtioPin + n));
-    auto transport = devices::MmioTransport::create(*entry.device, *memory_, *line);
-    if (!transport) return std::move(transport).error().with_context(entry.name);
-    DeviceSlot slot{std::move(entry.device), std::move(transport).value()};
-    MSB_TRY(mmio_.add(base, devices::kMmioWindowSize, *slot.transport));
-    for (std::uint16_t queue = 0; queue < slot.transport->queue_count(); ++queue) {
-      MSB_TRY(vm_->add_ioeventfd(slot.transport->kick_fd(queue), base + devices::kMmioQueueNotify, 4, queue));
+    auto made = devices::MmioTransport::create(*entry.device, *memory_, *line);
+    if (!made) return std::move(made).error().with_context(entry.name);
+    auto transport = std::move(made).value();
+    MSB_TRY(mmio_.add(base, devices::kMmioWindowSize, *transport));
+    for (std::uint16_t queue = 0; queue < transport->queue_count(); ++queue) {
+      MSB_TRY(vm_->add_ioeventfd(transport->kick_fd(queue), base + devices::kMmioQueueNotify, 4, queue));
     }
-    devices_.push_back(std::move(slot));
+    transports_.push_back(std::move(transport));
   }
   return {};
 }
@@ -116,7 +118,7 @@ Status Machine::load_guest() {
   auto initrd = load_initrd(spec_.initrd.get(), std::move(config).finish(), kernel->end, *memory_);
   if (!initrd) return std::move(initrd).error().with_context("load the initial ramdisk");
   MSB_ASSIGN(const std::string cmdline,
-             build_cmdline({.virtio_devices = static_cast<std::uint32_t>(devices_.size()),
+             build_cmdline({.virtio_devices = static_cast<std::uint32_t>(transports_.size()),
                             .cpus_online = spec_.cpus_online,
                             .cpus_max = spec_.cpus_max,
                             .extra = spec_.cmdline_extra}));
@@ -135,7 +137,7 @@ void Machine::run() {
   if (!paused_ || ended_seen_) return;
   paused_ = false;
   if (devices_paused_) {
-    for (DeviceSlot& slot : devices_) slot.transport->resume();
+    for (auto& transport : transports_) transport->resume();
     devices_paused_ = false;
   }
   for (auto& vcpu : vcpus_) vcpu->resume();
@@ -146,7 +148,7 @@ void Machine::pause() {
   paused_ = true;
   for (auto& vcpu : vcpus_) vcpu->pause();
   for (auto& vcpu : vcpus_) vcpu->vcpu().note_paused();
-  for (DeviceSlot& slot : devices_) slot.transport->pause();
+  for (auto& transport : transports_) transport->pause();
   devices_paused_ = true;
 }
 
@@ -161,19 +163,19 @@ Result<MachineState> Machine::save() {
   }
   state.ioapic = ioapic_->save();
   MSB_ASSIGN(state.clock, vm_->clock());
-  for (const DeviceSlot& slot : devices_) state.devices.push_back(slot.transport->save());
+  for (const auto& transport : transports_) state.devices.push_back(transport->save());
   return state;
 }
 
 Status Machine::restore(const MachineState& state) {
   MSB_CHECK(paused_);
-  if (state.vcpus.size() != vcpus_.size() || state.devices.size() != devices_.size()) {
+  if (state.vcpus.size() != vcpus_.size() || state.devices.size() != transports_.size()) {
     return make_error(Errc::kInvalid, "saved machine: it has other CPUs or devices than this one");
   }
   MSB_TRY(vm_->set_clock(state.clock));
   ioapic_->restore(state.ioapic);
   for (std::size_t i = 0; i < vcpus_.size(); ++i) MSB_TRY(vcpus_[i]->vcpu().restore(state.vcpus[i]));
-  for (std::size_t i = 0; i < devices_.size(); ++i) MSB_TRY(devices_[i].transport->restore(state.devices[i]));
+  for (std::size_t i = 0; i < transports_.size(); ++i) MSB_TRY(transports_[i]->restore(state.devices[i]));
   return {};
 }
 

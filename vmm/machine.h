@@ -53,12 +53,14 @@ struct MachineState {
 
 class Machine final : private VcpuEvents {
  public:
-  // Everything borrowed outlives the machine. `prepare_vcpu_thread` runs first on each vCPU's thread.
+  // Everything borrowed outlives the machine. The functions run first on each thread of
+  // their kind.
   struct Environment {
     EventLoop& loop;
     MachineEvents& events;
     DeviceHost& device_host;
     std::function<Status()> prepare_vcpu_thread;
+    std::function<Status()> prepare_disk_thread;
   };
   // Takes the descriptors of `spec`. Errors name what failed; codes: kNotFound/kPermission/kUnsupported for
   // KVM, kInvalid for files that are not what they must be, kLimit for too little memory.
@@ -87,10 +89,6 @@ class Machine final : private VcpuEvents {
   void guest_ended(proto::ExitReason reason, std::string detail) override;
   void ended_on_loop(proto::ExitReason reason, const std::string& detail);
 
-  struct DeviceSlot {
-    std::unique_ptr<devices::Device> device;
-    std::unique_ptr<devices::MmioTransport> transport;
-  };
 
   Environment env_;
   MachineSpec spec_;
@@ -105,7 +103,8 @@ class Machine final : private VcpuEvents {
   std::unique_ptr<ResetPort> control_reset_;
   devices::Bus ports_;
   devices::Bus mmio_;
-  std::vector<DeviceSlot> devices_;
+  MachineDevices devices_;
+  std::vector<std::unique_ptr<devices::MmioTransport>> transports_;  // in the devices' order
   bool paused_ = true;
   bool devices_paused_ = false;  // they start running, with nothing to do
   std::atomic<bool> ended_{false};
