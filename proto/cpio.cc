@@ -15,12 +15,12 @@ constexpr std::size_t kArchiveAlignment = 512;
 
 void CpioWriter::add(std::string_view name, const Header& header, ByteView data) {
   MSB_CHECK(!name.empty() && name.size() < kMaxName && name.front() != '/');
-  // Magic, inode, mode, uid, gid, nlink, mtime, size, device major and minor, rdev major and minor, name size with
-  // its NUL, checksum (unused): 8 hex digits each after the magic.
+  // Magic, inode, mode, uid, gid, nlink, mtime, size, device major and minor, rdev major and minor, name size
+  // with its NUL, checksum (unused): 8 hex digits each after the magic.
   char text[6 + 13 * 8 + 1];
-  std::snprintf(text, sizeof text, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", next_inode_++,
-                header.mode, 0U, 0U, header.nlink, 0U, header.size, 0U, 0U, header.major, header.minor,
-                static_cast<unsigned>(name.size() + 1), 0U);
+  std::snprintf(text, sizeof text, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
+                next_inode_++, header.mode, 0U, 0U, header.nlink, 0U, header.size, 0U, 0U, header.major,
+                header.minor, static_cast<unsigned>(name.size() + 1), 0U);
   out_.put_text(text);
   out_.put_text(name);
   out_.put_u8(0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writer of the initial ramdisk's format: cpio "newc" without compression (kernel: driver-api/early-userspace,
-// "initramfs buffer format"). Archives may follow each other in one buffer; each ends with its own trailer, padded
-// to 512 bytes here, which keeps every archive aligned.
+// Writer of the initial ramdisk's format: cpio "newc" without compression (kernel:
+// driver-api/early-userspace, "initramfs buffer format"). Archives may follow each other in one buffer; each
+// ends with its own trailer, padded to 512 bytes here, which keeps every archive aligned.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace msb::proto {
 
 class CpioWriter {
  public:
-  // Names are relative ("dev/console") and shorter than 4096 bytes; `mode` holds permission bits only. Owner is
-  // root, times are 0, so the same input gives the same bytes. Directories come before what they hold.
+  // Names are relative ("dev/console") and shorter than 4096 bytes; `mode` holds permission bits only. Owner
+  // is root, times are 0, so the same input gives the same bytes. Directories come before what they hold.
   void add_directory(std::string_view name, std::uint32_t mode = 0755);
   void add_file(std::string_view name, std::uint32_t mode, ByteView data);
   void add_char_device(std::string_view name, std::uint32_t mode, std::uint32_t major, std::uint32_t minor);
