@@ -29,6 +29,7 @@ constexpr std::size_t kMaxWorkers = 512;
 constexpr std::size_t kMaxEnded = 256;
 constexpr int kAcceptsPerRound = 16;
 constexpr int kReapsPerRound = 256;
+constexpr std::chrono::milliseconds kAfterKill{500};
 
 // Only the host may talk to us: any process in the guest could connect to the port through the loopback
 // transport.
@@ -350,15 +351,18 @@ void Server::begin_shutdown(const proto::Shutdown& request) {
     (void)session->signal(SIGCONT);  // a stopped process would sleep through its grace period
   }
   grace_timer_ = loop_.add_timer_after(std::chrono::milliseconds(request.grace_ms), [this] {
-    killed_ = true;
     for (const auto& [pid, session] : by_pid_) (void)session->signal(SIGKILL);
-    continue_shutdown();
+    // Only what sleeps in the kernel survives that; it is not waited for.
+    grace_timer_ = loop_.add_timer_after(kAfterKill, [this] {
+      given_up_ = true;
+      continue_shutdown();
+    });
   });
   continue_shutdown();
 }
 
 void Server::continue_shutdown() {
-  if (told_ || (!killed_ && running_sessions() != 0)) return;
+  if (told_ || (!given_up_ && running_sessions() != 0)) return;
   told_ = true;
   loop_.cancel_timer(grace_timer_);
   if (options_.on_shutdown) options_.on_shutdown();

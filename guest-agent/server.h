@@ -102,7 +102,7 @@ class Server final : public SessionOwner {
   std::uint64_t operations_ = 0;
   std::uint64_t oom_kills_ = 0;
   bool stopping_ = false;
-  bool killed_ = false;
+  bool given_up_ = false;
   bool told_ = false;
   EventLoop::TimerToken grace_timer_ = 0;
   Workers workers_;  // last: its threads use the loop only, but end first
