@@ -16,6 +16,7 @@ namespace msb::oci {
 using Arguments = std::vector<std::string>;
 
 [[nodiscard]] Status load_command(const Arguments& arguments);
+[[nodiscard]] Status mkfs_upper_command(const Arguments& arguments);
 
 // Where state lies: $MSB_HOME, or $XDG_DATA_HOME/msb, or ~/.local/share/msb.
 [[nodiscard]] Result<std::string> home_directory();

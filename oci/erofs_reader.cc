@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "oci/erofs_writer.h"
+#include "oci/crc32c.h"
 #include "oci/limits.h"
 
 namespace msb::oci::erofs {

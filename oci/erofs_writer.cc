@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/file.h"
+#include "oci/crc32c.h"
 
 namespace msb::oci::erofs {
 namespace {
@@ -111,16 +112,6 @@ Status walk(Tree& tree, OnDir on_dir, OnChild on_child) {
 }
 
 }  // namespace
-
-std::uint32_t crc32c(std::uint32_t seed, ByteView data) {
-  constexpr std::uint32_t kPolynomial = 0x82f63b78;  // Castagnoli, bits reversed
-  std::uint32_t crc = seed;
-  for (const std::uint8_t byte : data) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc & 1) != 0 ? crc >> 1 ^ kPolynomial : crc >> 1;
-  }
-  return crc;
-}
 
 // Buffered writing forward from an offset.
 class Writer::Stream {

@@ -57,7 +57,4 @@ class Writer {
   bool chunked_ = false;
 };
 
-// crc32c without final inversion, as the superblock has it.
-[[nodiscard]] std::uint32_t crc32c(std::uint32_t seed, ByteView data);
-
 }  // namespace msb::oci::erofs

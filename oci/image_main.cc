@@ -20,6 +20,7 @@ struct Command {
 };
 constexpr std::array kCommands = {
     Command{"load", "take in images from a docker-archive or an OCI layout", msb::oci::load_command},
+    Command{"mkfs-upper", "make an empty ext4 for a sandbox's writes", msb::oci::mkfs_upper_command},
 };
 
 // Exit codes: 0, 1 for what failed, 2 for a wrong command line.
