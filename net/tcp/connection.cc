@@ -137,6 +137,12 @@ void Connection::reset(ConnectionIo& io) {
   io.finished();
 }
 
+void Connection::forget(ConnectionIo& io) {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  io.finished();
+}
+
 void Connection::abort(ConnectionIo& io) {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;

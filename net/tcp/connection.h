@@ -52,7 +52,7 @@ class ConnectionIo {
   [[nodiscard]] virtual std::size_t deliver(ByteView bytes) = 0;
   // The guest closed its direction and every byte was delivered.
   virtual void deliver_eof() = 0;
-  // The connection is open (host dials only).
+  // Both ends have agreed: the connection is open.
   virtual void opened() = 0;
   // The guest reset, or does not answer any more: abort the host side. finished() follows.
   virtual void aborted() = 0;
@@ -83,6 +83,8 @@ class Connection {
   void host_connected(Instant now, ConnectionIo& io);
   // Resets the guest's attempt or connection.
   void reset(ConnectionIo& io);
+  // Ends without a word to the guest (an ICMP error tells it instead).
+  void forget(ConnectionIo& io);
   // Room for bytes towards the guest; empty when full, closed or not open yet.
   [[nodiscard]] MutableBytes host_buffer();
   void host_received(std::size_t count, Instant now, ConnectionIo& io);
