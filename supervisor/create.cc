@@ -115,7 +115,15 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
   record.manifest_digest = image.manifest_digest;
   record.image_file = image.file;
   record.created_ns = wall_clock_ns();
-  if (options.main) record.main_json = proto::to_json(to_request(*options.main));
+  if (options.main) {
+    ExecSpec main = *options.main;
+    main.argv = resolve_command(spec, image.config, main.argv);
+    if (main.argv.empty()) {
+      return undo(staged.name,
+                  make_error(Errc::kInvalid, "there is nothing to run: the image names no command"));
+    }
+    record.main_json = proto::to_json(to_request(main));
+  }
 
   auto impl = std::make_unique<Impl>();
   for (int attempt = 0;; ++attempt) {

@@ -132,4 +132,62 @@ Result<ExecSession> Sandbox::attach(std::uint64_t session, bool steal) {
   return ExecSession(std::make_unique<ExecSession::Impl>(std::move(link)));
 }
 
+Status Sandbox::signal(std::uint64_t session, int signal) {
+  std::vector<std::uint64_t> targets = {session};
+  if (session == 0) {
+    targets.clear();
+    MSB_ASSIGN(const auto all, sessions());
+    for (const SessionSummary& summary : all) {
+      if (!summary.exit) targets.push_back(summary.id);
+    }
+  }
+  for (const std::uint64_t target : targets) {
+    const Deadline deadline = deadline_after(kConnectDeadline);
+    proto::KillRequest request;
+    request.session = target;
+    request.signal = signal;
+    MSB_ASSIGN(FrameLink link, connect_agent(impl_->directory.get(), deadline));
+    queue_request(link, proto::to_json(request));
+    MSB_TRY(wait_reply(link, deadline));
+  }
+  return {};
+}
+
+struct EventStream::Impl {
+  explicit Impl(FrameLink connection) : link(std::move(connection)) {}
+  FrameLink link;
+};
+EventStream::EventStream(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+EventStream::EventStream(EventStream&&) noexcept = default;
+EventStream& EventStream::operator=(EventStream&&) noexcept = default;
+EventStream::~EventStream() = default;
+int EventStream::fd() const { return impl_->link.fd(); }
+
+Result<std::optional<std::string>> EventStream::next() {
+  for (;;) {
+    MSB_ASSIGN(const auto raw, impl_->link.next());
+    if (!raw) return std::optional<std::string>{};
+    MSB_ASSIGN(const auto frame, skip_hello(*raw));
+    if (!frame || frame->type() == proto::FrameType::kReply) continue;
+    if (frame->type() == proto::FrameType::kError) return error_from_frame(*frame, "events");
+    if (frame->type() == proto::FrameType::kEvent) return std::optional<std::string>(as_text(frame->payload));
+  }
+}
+
+Result<std::string> EventStream::wait(Deadline deadline) {
+  for (;;) {
+    MSB_TRY(impl_->link.flush());
+    MSB_ASSIGN(auto event, next());
+    if (event) return std::move(*event);
+    MSB_TRY(wait_for(fd(), impl_->link.wanted_events(), deadline));
+  }
+}
+
+Result<EventStream> Sandbox::events() {
+  MSB_ASSIGN(FrameLink link, connect_control(impl_->directory.get()));
+  queue_request(link, R"({"op":"events"})");
+  MSB_TRY(link.flush_all(deadline_after(kConnectDeadline)));
+  return EventStream(std::make_unique<EventStream::Impl>(std::move(link)));
+}
+
 }  // namespace msb::supervisor

@@ -341,6 +341,27 @@ Status Sandbox::remove(bool force) {
   return remove_tree(impl_->sandboxes.get(), trash);
 }
 
+Status Sandbox::discard() {
+  MSB_ASSIGN(const UniqueFd lock, impl_->lock_operations(std::nullopt));
+  // The answer comes before the machine's memory is given back: nobody has to wait for that.
+  (void)impl_->control(R"({"op":"kill"})", deadline_after(std::chrono::seconds(5))).ok();
+  const std::string trash = ".rm-" + impl_->name + "-" + std::to_string(wall_clock_ns());
+  if (::renameat(impl_->sandboxes.get(), impl_->name.c_str(), impl_->sandboxes.get(), trash.c_str()) != 0) {
+    return sys_error("remove \"" + impl_->name + "\"");
+  }
+  // A file that its processes write in their last moment may survive this: a later sweep takes it.
+  (void)remove_tree(impl_->sandboxes.get(), trash).ok();
+  impl_->leash.reset();
+  return {};
+}
+
+Result<std::vector<std::string>> Sandbox::command(const std::vector<std::string>& words) const {
+  MSB_ASSIGN(const SandboxRecord record, impl_->record());
+  MSB_ASSIGN(const Home home, Home::open(impl_->home_path));
+  MSB_ASSIGN(const StoredImage image, load_image(home, record.image_file));
+  return resolve_command(record.spec, image.config, words);
+}
+
 Status Sandbox::touch() {
   MSB_TRY(impl_->control(R"({"op":"touch"})", deadline_after(std::chrono::seconds(10)))
               .with_context(impl_->name));

@@ -202,6 +202,24 @@ struct SessionSummary {
   std::optional<ExecExit> exit;
 };
 
+// A sandbox's events as they come: JSON objects {"event":...,"time":...}. The stream ends with the sandbox.
+class EventStream {
+ public:
+  EventStream(EventStream&&) noexcept;
+  EventStream& operator=(EventStream&&) noexcept;
+  ~EventStream();
+  [[nodiscard]] int fd() const;  // poll for POLLIN, then call next
+  // The next event's JSON text without blocking; nullopt: none yet. kUnavailable at the end.
+  [[nodiscard]] Result<std::optional<std::string>> next();
+  [[nodiscard]] Result<std::string> wait(Deadline deadline);
+
+ private:
+  friend class Sandbox;
+  struct Impl;
+  explicit EventStream(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
 enum class Lifetime : std::uint8_t {
   kDetached,  // runs on when the creating program ends
   kAttached,  // stops in order when the handle is destroyed or its process dies, even by SIGKILL
@@ -214,7 +232,9 @@ struct StartOptions {
 struct CreateOptions {
   StartOptions start;
   bool boot = true;  // false: only prepare the directory
-  // The command of a detached run: started at every start, its end ends the sandbox.
+  // The command of a detached run: started at every start, its end ends the sandbox. Its argv holds what
+  // follows the image on a command line; entrypoint and command of spec and image are applied as in
+  // command().
   std::optional<ExecSpec> main;
   bool quiet = false;  // no progress on stderr while an image is fetched
 };
@@ -251,10 +271,17 @@ class Sandbox {
   [[nodiscard]] Result<Ending> wait(Deadline deadline);
   // Deletes it. kBusy when it runs and `force` is false.
   [[nodiscard]] Status remove(bool force);
+  // For an ephemeral sandbox whose command has ended: ends its machine without syncing anything and deletes
+  // it.
+  [[nodiscard]] Status discard();
   // Starts the idle period anew.
   [[nodiscard]] Status touch();
   // Round trip to the guest's agent.
   [[nodiscard]] Result<Duration> ping(Deadline deadline);
+
+  // What `msb run IMAGE words...` runs in it: the entrypoint (spec over image), then the words, or the
+  // command (spec over image) when there are none. Empty when the image names nothing.
+  [[nodiscard]] Result<std::vector<std::string>> command(const std::vector<std::string>& words) const;
 
   [[nodiscard]] Result<ExecSession> exec(const ExecSpec& spec);
   // Runs to the end and collects at most `max_output` bytes of each stream. A command that could not be
@@ -264,6 +291,10 @@ class Sandbox {
   // Continues a detachable command; `session` 0 means the only one there is.
   [[nodiscard]] Result<ExecSession> attach(std::uint64_t session, bool steal);
   [[nodiscard]] Result<std::vector<SessionSummary>> sessions();
+  // Signals the process group of one session; 0: of every running one.
+  [[nodiscard]] Status signal(std::uint64_t session, int signal);
+  // What happens to it from now on.
+  [[nodiscard]] Result<EventStream> events();
 
   // Files in the guest, through its agent.
   [[nodiscard]] Result<std::string> read_file(const std::string& path, std::size_t max_bytes);
