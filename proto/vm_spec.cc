@@ -112,15 +112,18 @@ Status parse_disks(const JsonView& root, VmSpec& spec) {
   const auto list = root.find("disks");
   if (!list) return {};
   MSB_ASSIGN(const std::vector<JsonView> disks, list->elements());
-  if (disks.size() > kMaxDisks) return wrong(*list, "at most " + std::to_string(kMaxDisks) + " disks are possible");
+  if (disks.size() > kMaxDisks)
+    return wrong(*list, "at most " + std::to_string(kMaxDisks) + " disks are possible");
   for (const JsonView& value : disks) {
     MSB_TRY(value.only_keys({"path", "readonly", "id"}));
     VmSpec::Disk disk;
     MSB_ASSIGN(disk.path, absolute_path(value, "path"));
     MSB_ASSIGN(disk.read_only, value.get_bool_or("readonly", false));
     MSB_ASSIGN(disk.id, value.get_string_or("id", ""));
-    const bool printable = std::all_of(disk.id.begin(), disk.id.end(), [](char c) { return c > 0x20 && c < 0x7f; });
-    if (disk.id.size() > kMaxDiskId || !printable) return wrong(value, "id must be at most 20 printable characters");
+    const bool printable =
+        std::all_of(disk.id.begin(), disk.id.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+    if (disk.id.size() > kMaxDiskId || !printable)
+      return wrong(value, "id must be at most 20 printable characters");
     spec.disks.push_back(std::move(disk));
   }
   return {};
@@ -150,7 +153,8 @@ Status parse_guest(const JsonView& root, VmSpec& spec) {
   const auto main = root.find("main");
   if (!main) return {};
   MSB_ASSIGN(const ExecRequest request, ExecRequest::parse(*main));
-  if (request.tty || request.stdin_open) return wrong(*main, "a main command has neither a terminal nor input");
+  if (request.tty || request.stdin_open)
+    return wrong(*main, "a main command has neither a terminal nor input");
   JsonWriter out;
   request.write(out);
   spec.main = std::move(out).take();
@@ -188,9 +192,9 @@ Status parse_lifetime(const JsonView& root, VmSpec& spec) {
 Result<VmSpec> VmSpec::parse(std::string_view json) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, kLimits));
   const JsonView root = document.root();
-  MSB_TRY(root.only_keys({"version", "name", "dir", "kernel", "initrd", "cmdline_extra", "cpus", "memory_mib", "root",
-                          "upper", "disks", "net", "guest", "main", "leash_fd", "ready_fd", "timeouts", "log",
-                          "confinement"}));
+  MSB_TRY(root.only_keys({"version", "name", "dir", "kernel", "initrd", "cmdline_extra", "cpus", "memory_mib",
+                          "root", "upper", "disks", "net", "guest", "main", "leash_fd", "ready_fd",
+                          "timeouts", "log", "confinement"}));
   MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
   if (version != 1) return make_error(Errc::kInvalid, "version: only 1 is known");
   VmSpec spec;

@@ -12,9 +12,9 @@
 //    "timeouts":{"boot_s":60,"stop_grace_s":10,"max_duration_s":0,"idle_s":0},
 //    "log":{"level":"info","max_bytes":10485760,"files":3}, "confinement":"auto"|"require"}
 //
-// version, name, dir, kernel, initrd and root must be there; null and absent mean the default. Unknown members
-// and contradictions (max below size, a disk that is both root and writable, ...) are refused with the path of
-// the member. Paths are absolute.
+// version, name, dir, kernel, initrd and root must be there; null and absent mean the default. Unknown
+// members and contradictions (max below size, a disk that is both root and writable, ...) are refused with
+// the path of the member. Paths are absolute.
 #pragma once
 
 #include <cstdint>
@@ -44,10 +44,10 @@ struct VmSpec {
     std::optional<int> secrets_fd;  // passed on to msb-net, which reads it to its end
   };
   struct Timeouts {
-    std::uint64_t boot_s = 60;          // start to the agent's READY
-    std::uint64_t stop_grace_s = 10;    // of a stop that does not say
-    std::uint64_t max_duration_s = 0;   // 0: none
-    std::uint64_t idle_s = 0;           // 0: none
+    std::uint64_t boot_s = 60;         // start to the agent's READY
+    std::uint64_t stop_grace_s = 10;   // of a stop that does not say
+    std::uint64_t max_duration_s = 0;  // 0: none
+    std::uint64_t idle_s = 0;          // 0: none
   };
   struct Log {
     std::string level = "info";

@@ -41,14 +41,16 @@ Result<MachineDevices> make_devices(MachineSpec& spec, const DeviceContext& cont
     MSB_ASSIGN(auto worker, WorkerLoop::start(name, context.prepare_disk_thread));
     devices::Blk::Options options;
     options.id = disk.id;
-    made.devices.push_back({name, std::make_unique<devices::Blk>(context.loop, std::vector{&worker->loop()},
-                                                                 std::move(backend).value(), std::move(options))});
+    made.devices.push_back(
+        {name, std::make_unique<devices::Blk>(context.loop, std::vector{&worker->loop()},
+                                              std::move(backend).value(), std::move(options))});
     made.workers.push_back(std::move(worker));
   }
   if (spec.vsock_listener) {
     auto connector = std::make_unique<ConnectorToHost>(context.host);
-    made.devices.push_back({"vsock", std::make_unique<devices::Vsock>(context.loop, std::move(spec.vsock_listener),
-                                                                      connector.get(), devices::Vsock::Options{})});
+    made.devices.push_back(
+        {"vsock", std::make_unique<devices::Vsock>(context.loop, std::move(spec.vsock_listener),
+                                                   connector.get(), devices::Vsock::Options{})});
     made.connector = std::move(connector);
   }
   return made;

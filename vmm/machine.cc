@@ -88,10 +88,11 @@ Status Machine::create_vcpus() {
 }
 
 Status Machine::create_devices() {
-  MSB_ASSIGN(devices_, make_devices(spec_, {env_.loop, *memory_, *console_, env_.device_host, env_.prepare_disk_thread}));
+  MSB_ASSIGN(devices_, make_devices(spec_, {env_.loop, *memory_, *console_, env_.device_host,
+                                            env_.prepare_disk_thread}));
   if (devices_.devices.size() > kMaxVirtioDevices) {
-    return make_error(Errc::kLimit, "the machine has %zu devices; at most %u are possible", devices_.devices.size(),
-                      kMaxVirtioDevices);
+    return make_error(Errc::kLimit, "the machine has %zu devices; at most %u are possible",
+                      devices_.devices.size(), kMaxVirtioDevices);
   }
   for (const NamedDevice& entry : devices_.devices) {
     const auto n = static_cast<std::uint32_t>(transports_.size());

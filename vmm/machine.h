@@ -89,7 +89,6 @@ class Machine final : private VcpuEvents {
   void guest_ended(proto::ExitReason reason, std::string detail) override;
   void ended_on_loop(proto::ExitReason reason, const std::string& detail);
 
-
   Environment env_;
   MachineSpec spec_;
   std::unique_ptr<GuestMemory> memory_;

@@ -24,9 +24,9 @@ AllowedCall ioctl_call(unsigned long request) { return {__NR_ioctl, {{1, request
 void add_runtime(Calls& calls) {
   calls.insert(calls.end(),
                {
-                   {__NR_futex},          // mutexes, condition variables
-                   {__NR_rt_sigreturn},   // the handler of the kick signal returns
-                   {__NR_rt_sigprocmask}, // pthread_kill and thread exit block signals for a moment
+                   {__NR_futex},           // mutexes, condition variables
+                   {__NR_rt_sigreturn},    // the handler of the kick signal returns
+                   {__NR_rt_sigprocmask},  // pthread_kill and thread exit block signals for a moment
                    {__NR_restart_syscall},
                    {__NR_sched_yield},
                    {__NR_clock_gettime},  // where the vDSO has no clock
@@ -94,16 +94,16 @@ Calls loop_calls() {
   add_loop(calls);
   add_console(calls);
   calls.insert(calls.end(), {
-                                {__NR_accept4},    // clients of the vsock socket
-                                {__NR_accept},     //
-                                {__NR_recvmsg},    // the link to the supervisor role, vsock, net
-                                {__NR_sendmsg},    //
-                                {__NR_recvfrom},   //
-                                {__NR_sendto},     //
-                                {__NR_readv},      // straight into and out of guest memory
-                                {__NR_writev},     //
-                                {__NR_shutdown},   // half-closed vsock streams
-                                {__NR_getsockopt}, // SO_ERROR
+                                {__NR_accept4},     // clients of the vsock socket
+                                {__NR_accept},      //
+                                {__NR_recvmsg},     // the link to the supervisor role, vsock, net
+                                {__NR_sendmsg},     //
+                                {__NR_recvfrom},    //
+                                {__NR_sendto},      //
+                                {__NR_readv},       // straight into and out of guest memory
+                                {__NR_writev},      //
+                                {__NR_shutdown},    // half-closed vsock streams
+                                {__NR_getsockopt},  // SO_ERROR
                                 {__NR_ioctl, {{1, 0x541b, kIoctlMask}}},  // FIONREAD
                                 {__NR_fcntl, {{1, F_GETFL, kIoctlMask}}},
                                 {__NR_fcntl, {{1, F_SETFL, kIoctlMask}}},

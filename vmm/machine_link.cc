@@ -243,31 +243,32 @@ Result<to_machine::Message> receive_to_machine(int link) {
 }
 
 Status send(int link, const from_machine::Message& message) {
-  JsonWriter out = std::visit(Overloaded{
-                                  [](const from_machine::Running& m) {
-                                    JsonWriter w = begin("running");
-                                    w.key("confinement").raw(m.confinement);
-                                    return w;
-                                  },
-                                  [](const from_machine::Failed& m) {
-                                    JsonWriter w = begin("failed");
-                                    w.field("code", m.code).field("stage", m.stage).field("text", m.text);
-                                    return w;
-                                  },
-                                  [](const from_machine::Connect& m) {
-                                    JsonWriter w = begin("connect");
-                                    w.field("id", m.id).field("port", m.port);
-                                    return w;
-                                  },
-                                  [](const from_machine::Paused&) { return begin("paused"); },
-                                  [](const from_machine::Resumed&) { return begin("resumed"); },
-                                  [](const from_machine::Ended& m) {
-                                    JsonWriter w = begin("ended");
-                                    w.field("reason", proto::exit_reason_name(m.reason)).field("detail", cut(m.detail));
-                                    return w;
-                                  },
-                              },
-                              message);
+  JsonWriter out =
+      std::visit(Overloaded{
+                     [](const from_machine::Running& m) {
+                       JsonWriter w = begin("running");
+                       w.key("confinement").raw(m.confinement);
+                       return w;
+                     },
+                     [](const from_machine::Failed& m) {
+                       JsonWriter w = begin("failed");
+                       w.field("code", m.code).field("stage", m.stage).field("text", m.text);
+                       return w;
+                     },
+                     [](const from_machine::Connect& m) {
+                       JsonWriter w = begin("connect");
+                       w.field("id", m.id).field("port", m.port);
+                       return w;
+                     },
+                     [](const from_machine::Paused&) { return begin("paused"); },
+                     [](const from_machine::Resumed&) { return begin("resumed"); },
+                     [](const from_machine::Ended& m) {
+                       JsonWriter w = begin("ended");
+                       w.field("reason", proto::exit_reason_name(m.reason)).field("detail", cut(m.detail));
+                       return w;
+                     },
+                 },
+                 message);
   out.end_object();
   return send_json(link, std::move(out));
 }

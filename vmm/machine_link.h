@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What supervisor role and machine role say to each other over their socket pair (SOCK_SEQPACKET: one message per
-// packet, descriptors beside it). Both ends are this very program, so there is no version; but the supervisor
-// treats what comes from the machine role as hostile, since that role runs the guest.
+// What supervisor role and machine role say to each other over their socket pair (SOCK_SEQPACKET: one message
+// per packet, descriptors beside it). Both ends are this very program, so there is no version; but the
+// supervisor treats what comes from the machine role as hostile, since that role runs the guest.
 //
 //   to the machine:      start {spec} + descriptors   pause   resume   connected {id, ok} + socket
 //   to the supervisor:   running {confinement}   failed {code, stage, text}   connect {id, port}

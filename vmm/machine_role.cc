@@ -69,7 +69,8 @@ class MachineRole final : public MachineEvents, public DeviceHost {
     machine_ = std::move(machine).value();
     report.add(confine::Layer::kSeccomp, filters->loop.install());
     if (!report.complete() && start->require_confinement) {
-      return Failure{"confinement", make_error(Errc::kUnavailable, "this host lacks: %s", report.missing_text().c_str())};
+      return Failure{"confinement",
+                     make_error(Errc::kUnavailable, "this host lacks: %s", report.missing_text().c_str())};
     }
     JsonWriter layers;
     report.write(layers);

@@ -10,7 +10,8 @@
 
 namespace msb::vmm {
 
-Result<std::unique_ptr<WorkerLoop>> WorkerLoop::start(const std::string& name, const std::function<Status()>& prepare) {
+Result<std::unique_ptr<WorkerLoop>> WorkerLoop::start(const std::string& name,
+                                                      const std::function<Status()>& prepare) {
   MSB_ASSIGN(auto loop, EventLoop::create());
   std::unique_ptr<WorkerLoop> worker(new WorkerLoop(std::move(loop)));
   Status prepared;

@@ -14,7 +14,8 @@ namespace msb::vmm {
 
 class WorkerLoop {
  public:
-  // `prepare` runs first on the new thread; the call waits for it and returns its error. `name`: at most 15 bytes.
+  // `prepare` runs first on the new thread; the call waits for it and returns its error. `name`: at most 15
+  // bytes.
   [[nodiscard]] static Result<std::unique_ptr<WorkerLoop>> start(const std::string& name,
                                                                  const std::function<Status()>& prepare);
   ~WorkerLoop();  // stops the loop and joins
