@@ -53,13 +53,14 @@ class Client:
         self.signalled = None
         self.wakeup, self.wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
-    def run(self, argv, interactive, out=None, ram=(), fresh=False):
+    def run(self, argv, interactive=False, stdin=True, out=None, ram=(), fresh=False):
         """Runs a command and returns the exit status that this process should have.
 
         `out` is the directory whose contents come back, `ram` the files that are put into the lab's memory first; `fresh` makes
-        the lab forget what it cached of the host's files.
+        the lab forget what it cached of the host's files. Standard input is passed on if it is no terminal, or `interactive`;
+        with `stdin` False it is left alone.
         """
-        self.reads_stdin = interactive or not os.isatty(0)
+        self.reads_stdin = interactive or (stdin and not os.isatty(0))
         umask = os.umask(0o22)
         os.umask(umask)
         env = {k: v for k, v in os.environ.items() if k not in DROPPED}

@@ -128,20 +128,6 @@ def _serve(options, files, listener, lock, path):
     os._exit(code)
 
 
-def wait_until_up(sock):
-    """Waits for the lab behind a new connection; leaves the connection usable for one command."""
-    decoder = wire.Decoder()
-    while True:
-        data = sock.recv(4096)
-        if not data:
-            raise KeepError("the lab's server ended")
-        for kind, _, payload in decoder.feed(data):
-            if kind == wire.HELLO:
-                return
-            if kind == wire.ERROR:
-                raise KeepError(payload.decode("utf-8", "replace"))
-
-
 def stop():
     """Ends the kept lab and waits until it is gone. Returns False if there was none."""
     path = directory()

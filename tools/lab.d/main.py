@@ -78,7 +78,7 @@ def shell():
 
 def run_here(options):
     """A lab for one command."""
-    held = ram.files(options.ram, options.command, options.icount)
+    held = ram.files(options.ram, options.command if options.icount else (), options.icount)
     files = kernel.prepare()
     server_pid, sock = server.spawn_for_one(options, files)
     try:
@@ -91,7 +91,7 @@ def run_here(options):
 
 def run_kept(sock, options, settings):
     """A command in a kept lab."""
-    held = ram.files(options.ram, options.command, settings["icount"])
+    held = ram.files(options.ram, options.command if settings["icount"] else ())
     interactive = not options.command and os.isatty(0)
     return client.Client(sock, options.timeout).run(options.command or shell(), interactive, out=settings["out"], ram=held,
                                                     fresh=not settings["icount"])
@@ -111,8 +111,15 @@ def main():
     if not options.keep:
         return run_here(options)
     sock, started = keep.start(options)
+    if started:  # the first command brings what the others will open again and again
+        first = client.Client(sock, server.BOOT_SECONDS).run(["/bin/true"], stdin=False,
+                                                                  ram=ram.files([], common=True))
+        sock.close()
+        if first != 0:
+            return first
+        sock, _ = keep.find()
     if not options.command:
-        keep.wait_until_up(sock)
+        sock.close()
         client.say(f"{'started' if started else 'already there'}; use: tools/lab exec -- CMD…, end with: tools/lab stop")
         return 0
     return run_kept(sock, options, vars(options))

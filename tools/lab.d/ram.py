@@ -59,20 +59,20 @@ def _libraries(programs):
     return [word for word in words if word.startswith("/")]
 
 
-def files(paths, command, common):
-    """Returns the files that `paths` (from --ram) stand for, with what their programs load; for a command and with `common`,
-    also the command's program and what nearly every command opens.
+def files(paths, command=(), common=False):
+    """Returns the files that `paths` (from --ram) stand for, the command's program if one is given, with `common` also what
+    nearly every command opens, and the libraries that all these load.
     """
     wanted = []
     for path in paths:
         if not os.path.exists(path):
             raise RamError(f"--ram {path}: there is no such file")
         wanted += _files_of(os.path.abspath(path))
+    program = _program(command[0]) if command else None
+    if program is not None:
+        wanted.append(program)
     if common:
         wanted += [file for path in COMMON if os.path.exists(path) for file in _files_of(path)]
-        program = _program(command[0]) if command else None
-        if program is not None:
-            wanted.append(program)
     if len(wanted) > MAX_FILES:
         raise RamError(f"--ram: more than {MAX_FILES} files")
     wanted += _libraries([path for path in wanted if _is_elf(path)])
