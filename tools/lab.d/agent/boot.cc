@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab's first second. See boot.h.
 //
-// The initramfs holds this program as /init, the modules needed to mount the root in /early and those for KVM in /late, both
-// to be loaded in the order of their names. A child loads the late ones while the root is mounted.
+// The initramfs holds this program as /init, the modules needed to mount the root in /early and those for KVM
+// in /late, both to be loaded in the order of their names. A child loads the late ones while the root is
+// mounted.
 
 #include "boot.h"
 
@@ -30,7 +31,6 @@
 namespace msb::lab {
 namespace {
 
-constexpr const char* kHostMount = "/run/lab/host";     // the host's tree, read-only
 constexpr const char* kOverlayMount = "/run/lab/root";  // the root without what is mounted on it
 constexpr const char* kCgroups = "/sys/fs/cgroup";
 
@@ -119,7 +119,8 @@ void mount_root() {
   mkdir("run/lock", 01777);
   if (mount("/host", "run/lab/host", nullptr, MS_MOVE, nullptr) != 0) die("move the host's tree");
   if (mount(".", "run/lab/root", nullptr, MS_BIND, nullptr) != 0) die("bind the root");
-  if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 || chroot(".") != 0 || chdir("/") != 0) die("change the root");
+  if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 || chroot(".") != 0 || chdir("/") != 0)
+    die("change the root");
 }
 
 void set_loopback_up() {
@@ -138,14 +139,16 @@ void make_device_nodes(const std::string& table) {
     char type = 0;
     unsigned major = 0;
     unsigned minor = 0;
-    if (std::sscanf(words[i].c_str(), "%c%u:%u", &type, &major, &minor) != 3 || (type != 'c' && type != 'b')) continue;
+    if (std::sscanf(words[i].c_str(), "%c%u:%u", &type, &major, &minor) != 3 || (type != 'c' && type != 'b'))
+      continue;
     const std::string path = "/dev/" + words[i - 1];
     make_directories(path.substr(0, path.rfind('/')));
     mknod(path.c_str(), (type == 'c' ? S_IFCHR : S_IFBLK) | 0600, makedev(major, minor));
   }
 }
 
-// Puts the kernel's own modules where modprobe looks; kernel.py gives their directory on the host in hexadecimal.
+// Puts the kernel's own modules where modprobe looks; kernel.py gives their directory on the host in
+// hexadecimal.
 void offer_modules() {
   constexpr const char* kWord = "lab.modules=";
   std::string directory;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PID 1 of the lab: sets the machine up, then runs the commands that come over the virtio-serial port and carries their
-// streams and exit status. One thread, one loop; SIGCHLD comes as a descriptor.
+// PID 1 of the lab: sets the machine up, then runs the commands that come over the virtio-serial port and
+// carries their streams and exit status. One thread, one loop; SIGCHLD comes as a descriptor.
 
 #include <dirent.h>
 #include <fcntl.h>

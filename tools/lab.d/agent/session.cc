@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // See session.h.
 //
-// A command runs in its own session and its own cgroup. When its first process ends, or its client goes, what is left of
-// the cgroup is killed: so its pipes reach their end, and nothing of one command is there for the next.
+// A command runs in its own session and its own cgroup. When its first process ends, or its client goes, what
+// is left of the cgroup is killed: so its pipes reach their end, and nothing of one command is there for the
+// next.
 
 #include "session.h"
 
@@ -28,7 +29,8 @@
 namespace msb::lab {
 namespace {
 
-// How long the streams of an ended command may stay open without a byte: only a process that left the cgroup holds them.
+// How long the streams of an ended command may stay open without a byte: only a process that left the cgroup
+// holds them.
 constexpr std::int64_t kLingerMs = 5000;
 constexpr int kPipeBytes = 256 << 10;
 
@@ -65,7 +67,8 @@ std::int64_t now_ms() {
 }
 
 void Port::send(Kind kind, std::uint32_t session, std::string_view payload) {
-  const Header header = {static_cast<std::uint32_t>(kind), session, static_cast<std::uint32_t>(payload.size())};
+  const Header header = {static_cast<std::uint32_t>(kind), session,
+                         static_cast<std::uint32_t>(payload.size())};
   frame_.assign(reinterpret_cast<const char*>(&header), sizeof header);
   frame_.append(payload);
   for (std::size_t done = 0; done < frame_.size();) {
@@ -89,8 +92,8 @@ bool Request::parse(std::string_view payload, Request& request) {
   const std::size_t argc = request.header.argc;
   const std::size_t envc = request.header.envc;
   const std::size_t ramc = request.header.ramc;
-  if (argc < 1 || argc > strings.size() || envc > strings.size() - argc || ramc > strings.size() - argc - envc ||
-      strings.size() - argc - envc - ramc != 2)
+  if (argc < 1 || argc > strings.size() || envc > strings.size() - argc ||
+      ramc > strings.size() - argc - envc || strings.size() - argc - envc - ramc != 2)
     return false;
   const auto env = strings.begin() + static_cast<std::ptrdiff_t>(argc);
   const auto ram = env + static_cast<std::ptrdiff_t>(envc);
@@ -206,7 +209,8 @@ void Session::take_events(std::span<const pollfd> list) {
 
 void Session::pump(Output& output) {
   static char buffer[kChunk];
-  const ssize_t got = read(output.fd, buffer, static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, output.credit)));
+  const ssize_t got =
+      read(output.fd, buffer, static_cast<std::size_t>(std::min<std::uint64_t>(kChunk, output.credit)));
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {  // the end; a terminal says EIO
     close_fd(output.fd);
@@ -231,7 +235,8 @@ void Session::flush_stdin() {
     const ssize_t wrote = write(stdin_, stdin_data_.data(), stdin_data_.size());
     if (wrote > 0) {
       done = static_cast<std::size_t>(wrote);
-    } else if (errno != EAGAIN && errno != EINTR) {  // nobody reads: what comes is dropped, as into a broken pipe
+    } else if (errno != EAGAIN &&
+               errno != EINTR) {  // nobody reads: what comes is dropped, as into a broken pipe
       close_fd(stdin_);
       done = stdin_data_.size();
     }
@@ -267,7 +272,8 @@ void Session::kill_cgroup() { write_file(cgroup_ + "/cgroup.kill", "1"); }
 
 void Session::kill_all() {
   kill_cgroup();
-  for (Output& output : outputs_) output.credit = std::uint64_t{1} << 62;  // nobody acknowledges: let the rest run out
+  for (Output& output : outputs_)
+    output.credit = std::uint64_t{1} << 62;  // nobody acknowledges: let the rest run out
 }
 
 void Session::on_exited(int wait_status) {

@@ -50,7 +50,8 @@ class Session {
   // Starts the command. Returns an empty string, or why it could not be started.
   std::string start(const Request& request);
 
-  // Appends what to wait for; take_events() must get the same entries, filled in by poll(), in the same order.
+  // Appends what to wait for; take_events() must get the same entries, filled in by poll(), in the same
+  // order.
   void add_poll(std::vector<pollfd>& list) const;
   void take_events(std::span<const pollfd> list);
 
@@ -59,7 +60,7 @@ class Session {
   void on_close(Kind stream);  // nobody reads it any more: the command gets a broken pipe
   void on_signal(int number);
   void on_resize(std::uint16_t rows, std::uint16_t columns);
-  void kill_all();     // the client is gone
+  void kill_all();  // the client is gone
   void on_exited(int wait_status);
 
   // True when the command has ended and all it wrote is sent, or cannot be expected any more.

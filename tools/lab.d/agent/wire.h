@@ -29,8 +29,8 @@ struct Header {
 };
 static_assert(sizeof(Header) == 12);
 
-// How a START frame begins; argc arguments, envc variables, ramc files to hold in memory, the directory and the --out
-// directory follow, each with a NUL at its end.
+// How a START frame begins; argc arguments, envc variables, ramc files to hold in memory, the directory and
+// the --out directory follow, each with a NUL at its end.
 struct StartHeader {
   std::uint32_t flags;
   std::uint32_t umask;
