@@ -79,7 +79,7 @@ class Client:
         saved = None
         if interactive and os.isatty(0):
             saved = termios.tcgetattr(0)
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # keep what was typed ahead
         try:
             return self._loop()
         finally:
