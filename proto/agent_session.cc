@@ -105,20 +105,23 @@ Result<AgentEvent> AgentSession::to_event(const Frame& frame) {
   const std::string_view text = as_text(frame.payload);
   using Kind = AgentEvent::Kind;
   switch (frame.type()) {
-    case FrameType::kStarted:
+    case FrameType::kStarted: {
       event.kind = Kind::kStarted;
       MSB_ASSIGN(event.started, from_json<Started>(text));
       return event;
-    case FrameType::kExit:
+    }
+    case FrameType::kExit: {
       event.kind = Kind::kExit;
       MSB_ASSIGN(event.exit, from_json<Exit>(text));
       finished_ = true;
       return event;
-    case FrameType::kError:
+    }
+    case FrameType::kError: {
       event.kind = Kind::kError;
       MSB_ASSIGN(event.error, from_json<ErrorReply>(text));
       finished_ = true;
       return event;
+    }
     case FrameType::kReply:
       event.kind = Kind::kReply;
       finished_ = reply_ends_;
@@ -188,18 +191,21 @@ Result<std::optional<ControlChannelEvent>> ControlSession::to_event(const Frame&
   const std::string_view text = as_text(frame.payload);
   using Kind = ControlChannelEvent::Kind;
   switch (frame.type()) {
-    case FrameType::kReady:
+    case FrameType::kReady: {
       event.kind = Kind::kReady;
       MSB_ASSIGN(event.ready, from_json<Ready>(text));
       break;
-    case FrameType::kError:
+    }
+    case FrameType::kError: {
       event.kind = Kind::kError;
       MSB_ASSIGN(event.error, from_json<ErrorReply>(text));
       break;
-    case FrameType::kLog:
+    }
+    case FrameType::kLog: {
       event.kind = Kind::kLog;
       MSB_ASSIGN(event.log, parse_log(frame.payload));
       break;
+    }
     case FrameType::kEvent: {
       event.kind = Kind::kEvent;
       auto parsed = from_json<ControlEvent>(text);
