@@ -192,7 +192,7 @@ Status make_upper_disk(const Home& home, const Installation& installation, std::
   auto source = open_file(path, O_RDONLY);
   if (!source.ok() && source.error().code == Errc::kNotFound) {
     MSB_TRY(make_directories(home.path() + "/cache"));
-    MSB_TRY(run_image_tool(home, installation, {"mkfs-upper", path, std::to_string(size_mib)}, true));
+    MSB_TRY(run_image_tool(home, installation, {"mkfs-upper", path, std::to_string(size_mib) + "M"}, true));
     source = open_file(path, O_RDONLY);
   }
   if (!source.ok()) return std::move(source).error();
