@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/device_table.h"
 
+#include "devices/virtio/balloon.h"
 #include "devices/virtio/blk.h"
+#include "devices/virtio/console.h"
+#include "devices/virtio/net.h"
+#include "devices/virtio/rng.h"
 #include "devices/virtio/vsock.h"
 
 namespace msb::vmm {
@@ -53,6 +57,19 @@ Result<MachineDevices> make_devices(MachineSpec& spec, const DeviceContext& cont
                                                    connector.get(), devices::Vsock::Options{})});
     made.connector = std::move(connector);
   }
+  if (spec.net) {
+    devices::Net::Options options;
+    options.mac = spec.net->mac;
+    options.mtu = spec.net->mtu;
+    options.framing =
+        spec.net->vnet_hdr ? devices::Net::Framing::kVirtioHeader : devices::Net::Framing::kPlain;
+    made.devices.push_back(
+        {"net", std::make_unique<devices::Net>(context.loop, std::move(spec.net->frames), options)});
+  }
+  made.devices.push_back(
+      {"rng", std::make_unique<devices::Rng>(context.loop, devices::Rng::system_source())});
+  made.devices.push_back({"balloon", std::make_unique<devices::Balloon>(context.loop)});
+  made.devices.push_back({"console", std::make_unique<devices::Console>(context.loop, context.console)});
   return made;
 }
 

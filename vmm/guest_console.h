@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/unique_fd.h"
+#include "devices/virtio/console.h"
 #include "proto/exit_reason.h"
 
 namespace msb::vmm {
@@ -35,12 +36,12 @@ class FarewellScanner {
   std::string farewell_;
 };
 
-class GuestConsole {
+class GuestConsole final : public devices::ConsoleSink {
  public:
   using OnFarewell = std::function<void(proto::ExitReason, const std::string& line)>;
   // `file` may be none: then nothing is kept. `on_farewell` is called at most once, from write()'s thread.
   GuestConsole(UniqueFd file, std::uint64_t limit, OnFarewell on_farewell);
-  void write(ByteView text);
+  void write(ByteView text) override;
 
  private:
   void append(ByteView text);

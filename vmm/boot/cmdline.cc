@@ -4,23 +4,15 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "vmm/boot/kernel_words.h"
 #include "vmm/memory_map.h"
 
 namespace msb::vmm {
 namespace {
 
-// Why each word is there:
-//   console=hvc0        kernel messages go to the virtio console
-//   quiet loglevel=1    of those only emergencies: a console line costs exits; a panic raises the level
-//   itself,
-//                       and "Power off not available" is how a halted guest shows itself (guest_console.h)
-//   reboot=k panic=-1   restart at once, by the port that reset_port.h watches; a triple fault stays an
-//   accident tsc=reliable        no watchdog for the TSC, kvm-clock vouches for it no_timer_check      there
-//   is no PIT whose interrupt could be tried random.trust_cpu=on entropy from RDRAND at boot; the agent adds
-//   the host's rcupdate.rcu_expedited=1  grace periods of the boot do not wait for ticks (normal afterwards)
-constexpr std::string_view kBaseWords =
-    "console=hvc0 quiet loglevel=1 reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on "
-    "rcupdate.rcu_expedited=1 rcupdate.rcu_normal_after_boot=1";
+// Behind the kernel's own words (kernel-config/cmdline.txt, which say why), so that they win:
+//   reboot=k  a restart goes through the port that ports.h watches; a triple fault stays an accident
+constexpr std::string_view kOwnWords = " reboot=k";
 
 }  // namespace
 
@@ -31,7 +23,8 @@ Result<std::string> build_cmdline(const CmdlineRequest& request) {
   if (request.extra.find("virtio_mmio.") != std::string_view::npos) {
     return make_error(Errc::kInvalid, "cmdline_extra: the machine's devices cannot be changed there");
   }
-  std::string line(kBaseWords);
+  std::string line(kKernelWords);
+  line += kOwnWords;
   for (std::uint32_t n = 0; n < request.virtio_devices; ++n) {
     char word[80];
     std::snprintf(word, sizeof word, " virtio_mmio.device=%llu@0x%llx:%u",
