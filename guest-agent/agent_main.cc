@@ -142,7 +142,9 @@ Status serve(Guest& guest) {
   options.defaults.files.clear();
   options.sessions_cgroup = group.directory.get();
   Server* running = nullptr;
-  options.on_shutdown = [&] {
+  options.init_stop_signal = init_stop_signal(guest.config);
+  options.on_shutdown = [&](Instant deadline) {
+    if (guest.config.init) wait_for_last_process((deadline - loop->now()) / std::chrono::milliseconds(1));
     kill_everything();
     leave_root(guest.old_root.get());
     running->report_shutdown_done();

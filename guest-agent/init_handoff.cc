@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest-agent/init_handoff.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -63,6 +70,47 @@ Status hand_over_init(const proto::GuestConfig::Init& init) {
   const ssize_t got = ::read(reader.get(), &error, sizeof error);
   if (got == ssize_t{sizeof error}) return sys_error("run init " + init.path, error);
   return {};
+}
+
+int init_stop_signal(const proto::GuestConfig& config) {
+  constexpr int kPowerOffSystemd = 38;  // SIGRTMIN+4
+  if (!config.init) return 0;
+  const int configured = proto::signal_number(config.stop_signal).value_or(SIGTERM);
+  if (configured != SIGTERM) return configured;
+  char resolved[PATH_MAX];
+  const std::string_view path = ::realpath(config.init->path.c_str(), resolved) != nullptr
+                                    ? std::string_view(resolved)
+                                    : config.init->path;
+  if (path.ends_with("/systemd")) return kPowerOffSystemd;
+  if (path.ends_with("/busybox")) return SIGUSR2;
+  return configured;
+}
+
+namespace {
+bool other_process_exists() {
+  struct CloseDir {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+  };
+  const std::unique_ptr<DIR, CloseDir> proc(::opendir("/proc"));
+  if (!proc) return false;
+  while (const dirent* entry = ::readdir(proc.get())) {
+    const int pid = std::atoi(entry->d_name);
+    if (pid <= 1 || pid == ::getpid()) continue;
+    // Kernel threads have no program.
+    char target[8];
+    if (::readlink((std::string("/proc/") + entry->d_name + "/exe").c_str(), target, sizeof target) > 0)
+      return true;
+  }
+  return false;
+}
+}  // namespace
+
+void wait_for_last_process(std::int64_t milliseconds) {
+  constexpr std::int64_t kStepMs = 10;
+  for (std::int64_t waited = 0; waited < milliseconds && other_process_exists(); waited += kStepMs) {
+    const timespec step{0, kStepMs * 1'000'000};
+    ::nanosleep(&step, nullptr);
+  }
 }
 
 }  // namespace msb::agent

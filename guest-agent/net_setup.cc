@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #include <array>
-#include <cstdio>
+#include <charconv>
 #include <cstring>
 #include <optional>
 
@@ -90,16 +90,16 @@ Request link_up(unsigned index) {
   return Request(RTM_NEWLINK, 0, body);
 }
 
-std::optional<std::array<std::uint8_t, 6>> parse_mac(const std::string& text) {
-  std::array<unsigned, 6> parts{};
-  int end = 0;
-  if (std::sscanf(text.c_str(), "%2x:%2x:%2x:%2x:%2x:%2x%n", &parts[0], &parts[1], &parts[2], &parts[3],
-                  &parts[4], &parts[5], &end) != 6 ||
-      static_cast<std::size_t>(end) != text.size()) {
-    return std::nullopt;
-  }
+// "02:6d:73:62:00:02"
+std::optional<std::array<std::uint8_t, 6>> parse_mac(std::string_view text) {
   std::array<std::uint8_t, 6> mac{};
-  for (std::size_t i = 0; i < mac.size(); ++i) mac[i] = static_cast<std::uint8_t>(parts[i]);
+  if (text.size() != mac.size() * 3 - 1) return std::nullopt;
+  for (std::size_t i = 0; i < mac.size(); ++i) {
+    const char* digits = text.data() + i * 3;
+    const auto [end, error] = std::from_chars(digits, digits + 2, mac[i], 16);
+    if (error != std::errc() || end != digits + 2) return std::nullopt;
+    if (i + 1 < mac.size() && digits[2] != ':') return std::nullopt;
+  }
   return mac;
 }
 

@@ -206,7 +206,9 @@ void Server::reap() {
       continue;
     }
     for (const auto& job : spawning_) {
-      if (job->child_pid.load(std::memory_order_acquire) == pid) job->reaped_status = status;
+      // Once only: the pid may be another's by the time the job comes back.
+      if (!job->reaped_status && job->child_pid.load(std::memory_order_acquire) == pid)
+        job->reaped_status = status;
     }
   }
   loop_.post([this] { reap(); });  // more may wait; the other clients first
@@ -343,6 +345,8 @@ void Server::report_oom_kills(std::uint64_t count) {
 void Server::begin_shutdown(const proto::Shutdown& request) {
   if (stopping_) return;
   stopping_ = true;
+  stop_deadline_ = loop_.now() + std::chrono::milliseconds(request.grace_ms);
+  if (options_.init_stop_signal != 0) ::kill(1, options_.init_stop_signal);
   const int number = request.signal != 0
                          ? request.signal
                          : proto::signal_number(options_.defaults.stop_signal).value_or(SIGTERM);
@@ -365,7 +369,7 @@ void Server::continue_shutdown() {
   if (told_ || (!given_up_ && running_sessions() != 0)) return;
   told_ = true;
   loop_.cancel_timer(grace_timer_);
-  if (options_.on_shutdown) options_.on_shutdown();
+  if (options_.on_shutdown) options_.on_shutdown(stop_deadline_);
 }
 
 void Server::report_shutdown_done() {

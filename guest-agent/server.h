@@ -37,9 +37,10 @@ class Server final : public SessionOwner {
     proto::GuestConfig defaults;
     bool change_user = true;   // false in tests without root: sessions keep the server's ids
     int sessions_cgroup = -1;  // directory descriptor of the cgroup that sessions start in, borrowed
-    // Called on the loop when the host or a power signal asks for the end and all sessions have ended; the
-    // rest (unmounting, power off) is not the server's.
-    std::function<void()> on_shutdown;
+    int init_stop_signal = 0;  // what asks the image's own init, as process 1, to end; 0: there is none
+    // Called on the loop when the host or a power signal asked for the end and all sessions have ended; the
+    // rest (unmounting, power off) is not the server's. The grace period ends at `deadline`.
+    std::function<void(Instant deadline)> on_shutdown;
   };
   Server(EventLoop& loop, Options options);
   ~Server() override;
@@ -103,6 +104,7 @@ class Server final : public SessionOwner {
   std::uint64_t oom_kills_ = 0;
   bool stopping_ = false;
   bool given_up_ = false;
+  Instant stop_deadline_;
   bool told_ = false;
   EventLoop::TimerToken grace_timer_ = 0;
   Workers workers_;  // last: its threads use the loop only, but end first

@@ -91,7 +91,7 @@ class AgentProcess {
     options.defaults = std::move(defaults);
     options.change_user = false;
     Server* running = nullptr;
-    options.on_shutdown = [&] {
+    options.on_shutdown = [&](Instant) {
       running->report_shutdown_done();
       ::_exit(0);
     };

@@ -40,7 +40,6 @@ FrameHeader make_header(FrameType type, std::size_t length) {
 void append_frame(Bytes& out, FrameType type, ByteView payload) {
   const FrameHeader header = make_header(type, payload.size());
   const auto* raw = reinterpret_cast<const std::uint8_t*>(&header);
-  out.reserve(out.size() + sizeof header + payload.size());
   out.insert(out.end(), raw, raw + sizeof header);
   out.insert(out.end(), payload.begin(), payload.end());
 }
