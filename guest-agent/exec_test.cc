@@ -136,7 +136,7 @@ TEST(ExecTest, ProgramThatReadsNoInput_EndsAllTheSame) {
 TEST(ExecTest, Signal_ReachesTheProcessGroup) {
   const AgentProcess agent;
   TestClient client(agent);
-  client.start({shell("trap 'exit 7' TERM; echo ready; while :; do sleep 1000; done")});
+  client.start({shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done")});
   ExecResult result = client.until_output("ready");
   client.session().signal(SIGTERM);
   client.flush();

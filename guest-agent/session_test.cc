@@ -285,7 +285,7 @@ TEST(ShutdownTest, SessionsGetTheirSignalAndTime) {
   TestControl control(agent);
   EXPECT_EQ(control.next()->kind, ControlKind::kReady);
   TestClient client(agent);
-  client.start({shell("trap 'echo cleaned; exit 5' TERM; echo up; while :; do sleep 1000; done")});
+  client.start({shell("trap 'echo cleaned; exit 5' TERM; echo up; while :; do sleep 0.05; done")});
   ExecResult result = client.until_output("up\n");
   control.session().shutdown({60'000, 0});
   control.flush();
