@@ -48,6 +48,28 @@ void block_signals() {
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
 }
 
+// Descriptors 0 to 2 are taken from the first line on: without a console driver the kernel opens none, and
+// the next socket would be somebody's standard error. True if they were missing.
+bool hold_standard_descriptors() {
+  bool missing = false;
+  while (true) {
+    const int fd = ::open("/", O_PATH | O_CLOEXEC);
+    if (fd < 0) return missing;
+    if (fd > 2) {
+      ::close(fd);
+      return missing;
+    }
+    missing = true;
+  }
+}
+
+// Once /dev is there: input from nowhere, messages to the kernel's log.
+void open_standard_descriptors() {
+  const UniqueFd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  const UniqueFd log(::open("/dev/kmsg", O_WRONLY | O_CLOEXEC));
+  for (int fd = 0; fd <= 2; ++fd) ::dup2(fd == 2 && log ? log.get() : nothing.get(), fd);
+}
+
 Result<UniqueFd> listen_vsock() {
   UniqueFd socket(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return sys_error("open a vsock socket");
@@ -123,7 +145,9 @@ struct Guest {
 };
 
 Status set_up(Guest& guest) {
+  const bool no_console = hold_standard_descriptors();
   MSB_TRY(mount_early());
+  if (no_console) open_standard_descriptors();
   MSB_ASSIGN(guest.config, take_boot_config());
   seed_and_set_clock(guest.config, guest.warnings);
   MSB_ASSIGN(guest.old_root, enter_root(guest.config, guest.warnings));

@@ -125,9 +125,9 @@ Status serve(const proto::FileRequest& request, FrameStream& stream) {
 
 void FileService::run() {
   FrameStream stream(std::move(connection_));
-  const Status status = serve(request_, stream);
+  Status status = serve(request_, stream);
   if (status.ok()) return;
-  const Error& error = Status(status).error();
+  const Error error = std::move(status).error();
   (void)stream.send_message(proto::FrameType::kError, to_reply(error, request_.op));
   // The client may still be sending: let it read the error before the connection is reset.
   ::shutdown(stream.socket(), SHUT_WR);
