@@ -26,20 +26,33 @@ Result<LogEntry> parse_log_line(std::string_view line) {
   const JsonView root = document->root();
   if (!root.is_object()) return make_error(Errc::kCorrupt, "a line of the log is no object");
   LogEntry out;
-  MSB_ASSIGN(out.time, root.get_string_or("t", ""));
-  if (auto moment = supervisor::parse_moment_ns(out.time, 0); moment.ok()) out.time_ns = *moment;
-  MSB_ASSIGN(out.source, root.get_string_or("s", "output"));
+  MSB_ASSIGN(const std::int64_t time_ns, root.get_int_or("t", 0));
+  out.time_ns = time_ns;
+  out.time = supervisor::format_rfc3339(time_ns, 6);
+  if (const auto id = root.find("id")) {
+    MSB_ASSIGN(out.session, id->as_uint());
+  }
+  if (const auto end = root.find("e")) {
+    out.source = "system";
+    const auto code = end->find("code");
+    const auto signal = end->find("signal");
+    out.data = "session " + std::to_string(out.session.value_or(0)) + " ended";
+    if (code) out.data += " with code " + code->dump();
+    if (signal) out.data += " by signal " + signal->dump();
+    out.data += "\n";
+    return out;
+  }
+  MSB_ASSIGN(const std::string stream, root.get_string_or("s", "tty"));
+  out.source = stream == "out" ? "stdout" : stream == "err" ? "stderr" : "output";
   MSB_ASSIGN(out.data, root.get_string_or("d", ""));
-  MSB_ASSIGN(const std::string encoding, root.get_string_or("e", ""));
-  if (encoding == "b64") {
-    const auto bytes = base64_decode(out.data);
+  MSB_ASSIGN(const std::string encoded, root.get_string_or("d64", ""));
+  if (!encoded.empty()) {
+    const auto bytes = base64_decode(encoded);
     if (!bytes) return make_error(Errc::kCorrupt, "a line of the log holds broken base64");
     out.data = as_text(*bytes);
     out.binary = true;
   }
-  if (const auto id = root.find("id")) {
-    MSB_ASSIGN(out.session, id->as_uint());
-  }
+  MSB_ASSIGN(out.lost, root.get_uint_or("x", 0));
   return out;
 }
 
@@ -47,6 +60,7 @@ std::string log_entry_json(const LogEntry& entry) {
   JsonWriter out;
   out.begin_object().field("t", entry.time).field("s", entry.source);
   if (entry.session) out.field("id", *entry.session);
+  if (entry.lost != 0) out.field("lost", entry.lost);
   if (is_utf8(entry.data)) {
     out.field("d", entry.data);
   } else {

@@ -19,11 +19,13 @@ struct LogEntry {
   std::string time;          // as it stands in the log
   std::string source;        // stdout, stderr, output (a terminal), system
   std::optional<std::uint64_t> session;
-  std::string data;     // bytes as the command wrote them
-  bool binary = false;  // was stored as base64: not UTF-8
+  std::string data;        // bytes as the command wrote them
+  std::uint64_t lost = 0;  // bytes lost just before these
+  bool binary = false;     // was stored as base64: not UTF-8
 };
 
-// One line of exec.log: {"t":RFC3339,"s":source,"d":text,"id":session,"e":"b64"}. kCorrupt for what is none.
+// One line of exec.log: {"t":ns,"s":"out"|"err"|"tty","id":session,"d":text or "d64":base64,"x":bytes lost},
+// or the end of a session {"t","id","e":{"code"|"signal"}}. kCorrupt for what is none.
 [[nodiscard]] Result<LogEntry> parse_log_line(std::string_view line);
 [[nodiscard]] std::string log_entry_json(const LogEntry& entry);
 

@@ -82,6 +82,7 @@ struct Look {
 std::string render(const LogEntry& entry, const Look& look) {
   if (look.json) return log_entry_json(entry) + "\n";
   std::string prefix;
+  if (entry.lost != 0) prefix += "(" + std::to_string(entry.lost) + " bytes lost)\n";
   if (look.timestamps && !entry.time.empty()) prefix += entry.time + " ";
   if (look.show_id && entry.session) prefix += "[" + std::to_string(*entry.session) + "] ";
   if (prefix.empty() && !look.color) return entry.data;
