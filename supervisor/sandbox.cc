@@ -235,7 +235,12 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
 }
 
 Status Sandbox::Impl::start_locked(const StartOptions& options) {
-  const DerivedState derived = derive_state(state_file(), ProcTable{});
+  DerivedState derived = derive_state(state_file(), ProcTable{});
+  if (derived.state == State::kStopping) {
+    // stop() returns when the guest has powered off; its processes may still be putting things away.
+    MSB_TRY(lock_file(directory.get(), "lock", deadline_after(kTeardownDeadline)));
+    derived = derive_state(state_file(), ProcTable{});
+  }
   switch (derived.state) {
     case State::kCreated:
     case State::kStopped:

@@ -236,6 +236,7 @@ class FakeVmm {
     const auto request = JsonDocument::parse(json);
     const std::string op = request.ok() ? request->root().get_string_or("op", "").value_or("") : "";
     if (op == "stop" || op == "kill") {
+      write_state("stopping");
       send_frame(client, proto::FrameType::kReply, "{}");
       end(op == "stop" ? "stopped" : "killed", "");
     }
