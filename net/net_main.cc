@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// msb-net: the guest's only way out.
+//
+//   msb-net --config-fd N --frame-fd M [--control-fd K] [--confinement auto|require|off]
+//   msb-net --config-fd N --explain HOST:PORT [--protocol tcp|udp|icmp]     (prints a decision, takes no frames)
+//   msb-net --config-fd N --check                                           (says whether the specification is fine)
+//
+// Stages: arguments, specification, secrets; everything that needs rights is opened; confinement; the first frame.
+// It ends when the frame socket's other end closes.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <optional>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "net/control_server.h"
+#include "net/net_process.h"
+#include "net/net_sandbox.h"
+
+namespace msb::net {
+namespace {
+
+struct Arguments {
+  int config_fd = -1;
+  int frame_fd = -1;
+  int control_fd = -1;
+  std::optional<std::string> explain;
+  std::string protocol = "tcp";
+  bool check = false;
+  Confinement confinement = Confinement::kAuto;
+};
+
+std::optional<int> parse_fd(const char* text) {
+  const auto value = parse_port(text);
+  return value ? std::optional<int>(*value) : std::nullopt;
+}
+
+Result<Arguments> parse_arguments(int argc, char** argv) {
+  Arguments out;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--check") {
+      out.check = true;
+      continue;
+    }
+    if (i + 1 >= argc) return make_error(Errc::kInvalid, "argument \"%s\" needs a value or is unknown", argv[i]);
+    const char* value = argv[++i];
+    if (word == "--config-fd" || word == "--frame-fd" || word == "--control-fd") {
+      const auto fd = parse_fd(value);
+      if (!fd) return make_error(Errc::kInvalid, "%s: not a descriptor number", argv[i - 1]);
+      (word == "--config-fd" ? out.config_fd : (word == "--frame-fd" ? out.frame_fd : out.control_fd)) = *fd;
+    } else if (word == "--explain") {
+      out.explain = value;
+    } else if (word == "--protocol") {
+      out.protocol = value;
+    } else if (word == "--confinement") {
+      const std::string_view mode = value;
+      if (mode == "auto") out.confinement = Confinement::kAuto;
+      else if (mode == "require") out.confinement = Confinement::kRequire;
+      else if (mode == "off") out.confinement = Confinement::kOff;
+      else return make_error(Errc::kInvalid, "--confinement is auto, require or off");
+    } else {
+      return make_error(Errc::kInvalid, "unknown argument \"%s\"", argv[i - 1]);
+    }
+  }
+  if (out.config_fd < 0) return make_error(Errc::kInvalid, "--config-fd is missing");
+  if (out.frame_fd < 0 && !out.explain && !out.check) return make_error(Errc::kInvalid, "--frame-fd is missing");
+  return out;
+}
+
+// Takes over an inherited descriptor; later children, of which there are none, would not get it.
+Result<UniqueFd> inherit(int fd) {
+  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return sys_error("descriptor " + std::to_string(fd));
+  return UniqueFd(fd);
+}
+
+Result<std::string> read_proxy_password(const proto::NetSpec& spec) {
+  if (!spec.secrets_fd) return std::string();
+  MSB_ASSIGN(const UniqueFd fd, inherit(*spec.secrets_fd));
+  MSB_ASSIGN(const std::string text, read_all(fd.get(), 1 << 20));
+  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text));
+  return document.root().get_string_or("proxy_password", "");
+}
+
+Status run(const Arguments& arguments) {
+  MSB_ASSIGN(UniqueFd config, inherit(arguments.config_fd));
+  MSB_ASSIGN(const std::string text, read_all(config.get(), 1 << 20));
+  config.reset();
+  auto parsed = proto::NetSpec::parse(text);
+  if (!parsed) return std::move(parsed.error()).with_context("network configuration");
+  const proto::NetSpec spec = std::move(parsed).value();
+  MSB_ASSIGN(const std::unique_ptr<EventLoop> loop, EventLoop::create());
+  if (arguments.explain || arguments.check) {
+    Engine engine(Policy::build(spec.policy), make_classifier(spec));
+    MSB_ASSIGN(const auto addresses, HostAddresses::create(*loop, [&](std::vector<IpPrefix> prefixes) { engine.classifier().set_host_prefixes(std::move(prefixes)); }));
+    for (const std::string& warning : engine.policy().warnings()) MSB_WARN("policy: %s", warning.c_str());
+    if (!arguments.explain) return {};
+    MSB_ASSIGN(const std::string answer, explain(engine, *arguments.explain, arguments.protocol));
+    return write_all(STDOUT_FILENO, answer + "\n");
+  }
+  MSB_ASSIGN(std::string password, read_proxy_password(spec));
+  NetProcess::Descriptors descriptors;
+  MSB_ASSIGN(descriptors.frame, inherit(arguments.frame_fd));
+  if (spec.audit_fd) {
+    MSB_ASSIGN(descriptors.audit, inherit(*spec.audit_fd));
+  }
+  if (spec.pcap_fd) {
+    MSB_ASSIGN(descriptors.pcap, inherit(*spec.pcap_fd));
+  }
+  // Tens of thousands of flows need as many descriptors as we may have.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  MSB_ASSIGN(const std::unique_ptr<NetProcess> process, NetProcess::create(*loop, spec, std::move(descriptors), std::move(password)));
+  UniqueFd etc;
+  if (spec.dns.upstreams.empty()) {
+    // The directory, because resolv.conf is replaced rather than rewritten.
+    auto opened = open_file("/etc", O_PATH | O_DIRECTORY);
+    if (opened) etc = std::move(opened).value();
+    const int dir = etc.get();
+    DnsProxy* dns = &process->dns();
+    const auto refresh = [dir, dns] {
+      auto file = open_at(dir, "resolv.conf", O_RDONLY);
+      const auto content = file ? read_all(file->get(), 65536) : Result<std::string>(make_error(Errc::kNotFound, "resolv.conf"));
+      if (!content) return;
+      auto upstreams = parse_resolv_conf(*content);
+      if (!upstreams.empty()) dns->set_upstreams(std::move(upstreams));
+    };
+    refresh();
+    dns->set_refresh(refresh);
+  }
+  std::unique_ptr<ControlServer> control;
+  if (arguments.control_fd >= 0) {
+    MSB_ASSIGN(UniqueFd socket, inherit(arguments.control_fd));
+    NetProcess* target = process.get();
+    MSB_ASSIGN(control, ControlServer::create(*loop, std::move(socket), [target](std::string_view request) { return target->control(request); }));
+  }
+  MSB_TRY(confine_net_process(arguments.confinement, etc.get()));
+  Status end;
+  MSB_TRY(process->start([&](Status why) {
+    end = std::move(why);
+    loop->stop();
+  }));
+  if (control) control->announce(process->ready_json());
+  MSB_TRY(loop->run());
+  return end;
+}
+
+}  // namespace
+}  // namespace msb::net
+
+int main(int argc, char** argv) {
+  msb::log_setup("msb-net", msb::LogLevel::kInfo);
+  auto arguments = msb::net::parse_arguments(argc, argv);
+  if (!arguments) {
+    MSB_ERROR("%s", arguments.error().text.c_str());
+    return 2;
+  }
+  if (auto status = msb::net::run(*arguments); !status) {
+    MSB_ERROR("%s", status.error().text.c_str());
+    return 1;
+  }
+  return 0;
+}
