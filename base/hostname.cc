@@ -9,7 +9,7 @@
 namespace msb {
 namespace {
 
-constexpr std::size_t kMaxName = 253;   // RFC 1035 section 2.3.4, without the root's length byte
+constexpr std::size_t kMaxName = 253;  // RFC 1035 section 2.3.4, without the root's length byte
 constexpr std::size_t kMaxLabel = 63;
 
 Error bad(const char* why) { return make_error(Errc::kInvalid, "host name: %s", why); }
@@ -108,35 +108,36 @@ std::optional<std::uint32_t> take_code_point(std::string_view& text) {
   return value;
 }
 
-// What IDNA would map, ignore or forbid. Without its tables the safe subset is refused outright: capitals and case
-// pairs of the common bicameral scripts, spaces and punctuation, invisible and directional marks, full- and
-// half-width forms, compatibility blocks, private use.
+// What IDNA would map, ignore or forbid. Without its tables the safe subset is refused outright: capitals and
+// case pairs of the common bicameral scripts, spaces and punctuation, invisible and directional marks, full-
+// and half-width forms, compatibility blocks, private use.
 bool needs_mapping(std::uint32_t c) {
-  if (c < 0xc0) return true;                                                    // Latin-1 controls and signs
-  if (c >= 0xc0 && c <= 0xde) return true;                                      // Latin-1 capitals
+  if (c < 0xc0) return true;                // Latin-1 controls and signs
+  if (c >= 0xc0 && c <= 0xde) return true;  // Latin-1 capitals
   if (c == 0xd7 || c == 0xf7 || c == 0xdf) return true;
-  if (c >= 0x100 && c <= 0x137 && (c & 1) == 0) return true;                    // Latin Extended-A capitals
+  if (c >= 0x100 && c <= 0x137 && (c & 1) == 0) return true;  // Latin Extended-A capitals
   if (c >= 0x139 && c <= 0x148 && (c & 1) == 1) return true;
   if (c == 0x149 || c == 0x178 || c == 0x17f) return true;
   if (c >= 0x14a && c <= 0x177 && (c & 1) == 0) return true;
   if (c >= 0x179 && c <= 0x17e && (c & 1) == 1) return true;
-  if (c >= 0x180 && c <= 0x2af) return true;                                    // Extended-B, IPA: rarely used
-  if (c >= 0x2b0 && c <= 0x36f) return true;                                    // modifiers, combining marks
-  if (c >= 0x370 && c <= 0x3ab) return true;                                    // Greek capitals and signs
-  if (c == 0x3c2 || (c >= 0x3cf && c <= 0x3ff)) return true;                    // final sigma, variants
-  if (c >= 0x400 && c <= 0x42f) return true;                                    // Cyrillic capitals
+  if (c >= 0x180 && c <= 0x2af) return true;                  // Extended-B, IPA: rarely used
+  if (c >= 0x2b0 && c <= 0x36f) return true;                  // modifiers, combining marks
+  if (c >= 0x370 && c <= 0x3ab) return true;                  // Greek capitals and signs
+  if (c == 0x3c2 || (c >= 0x3cf && c <= 0x3ff)) return true;  // final sigma, variants
+  if (c >= 0x400 && c <= 0x42f) return true;                  // Cyrillic capitals
   if (c >= 0x460 && c <= 0x52f) return true;
-  if (c >= 0x531 && c <= 0x556) return true;                                    // Armenian capitals
-  if (c >= 0x10a0 && c <= 0x10cf) return true;                                  // Georgian capitals
-  if (c >= 0x1100 && c <= 0x11ff) return true;                                  // Hangul jamo
-  if (c >= 0x1c80 && c <= 0x2bff) return true;                                  // phonetic, punctuation, symbols
+  if (c >= 0x531 && c <= 0x556) return true;    // Armenian capitals
+  if (c >= 0x10a0 && c <= 0x10cf) return true;  // Georgian capitals
+  if (c >= 0x1100 && c <= 0x11ff) return true;  // Hangul jamo
+  if (c >= 0x1c80 && c <= 0x2bff) return true;  // phonetic, punctuation, symbols
   if (c >= 0x2c00 && c <= 0x2fff) return true;
-  if (c == 0x3000 || c == 0x3002 || (c >= 0x3003 && c <= 0x3004)) return true;  // ideographic space and full stop
+  if (c == 0x3000 || c == 0x3002 || (c >= 0x3003 && c <= 0x3004))
+    return true;  // ideographic space and full stop
   if (c >= 0x3008 && c <= 0x3040) return true;
   if (c >= 0x3131 && c <= 0x318f) return true;
   if (c >= 0x3200 && c <= 0x33ff) return true;
   if (c >= 0xa640 && c <= 0xabff) return true;
-  if (c >= 0xe000 && c <= 0xffff) return true;                                  // private, presentation, width forms
+  if (c >= 0xe000 && c <= 0xffff) return true;  // private, presentation, width forms
   return c > 0x2ffff;
 }
 
@@ -151,7 +152,8 @@ Result<std::string> encode_label(std::string_view label) {
     std::uint32_t point = *c;
     if (point < 0x80) {
       if (point >= 'A' && point <= 'Z') point += 'a' - 'A';
-      const bool fine = (point >= 'a' && point <= 'z') || (point >= '0' && point <= '9') || point == '-' || point == '_';
+      const bool fine =
+          (point >= 'a' && point <= 'z') || (point >= '0' && point <= '9') || point == '-' || point == '_';
       if (!fine) return bad("a character that no host name has");
     } else {
       ascii = false;

@@ -19,17 +19,41 @@ TEST(Hostname, Parse_CaseAndTrailingDot_OneForm) {
 }
 
 TEST(Hostname, Parse_International_BecomesPunycode) {
-  EXPECT_EQ(canonical("b\xc3\xbc" "cher.example"), "xn--bcher-kva.example");
+  EXPECT_EQ(canonical("b\xc3\xbc"
+                      "cher.example"),
+            "xn--bcher-kva.example");
   EXPECT_EQ(canonical("\xe4\xbe\x8b\xe3\x81\x88.jp"), "xn--r8jz45g.jp");
 }
 
 TEST(Hostname, Parse_OddBytes_Refused) {
   using namespace std::string_view_literals;
-  for (const std::string_view text :
-       {""sv, "."sv, "a..b"sv, ".a"sv, "a.."sv, "a b.com"sv, "a\0.com"sv, "a.com\n"sv, "a\t.com"sv, "a/b"sv, "a@b"sv, "a:80"sv,
-        "*.a"sv, "-a.com"sv, "a-.com"sv, "1.2.3.4"sv, "127.1"sv, "0x7f000001"sv, "\xff.com"sv, "\xc0\xae.com"sv,
-        "a\xe3\x80\x82" "com"sv /* ideographic full stop */, "\xef\xbd\x81.com"sv /* full-width a */,
-        "a\xe2\x80\x8b.com"sv /* zero width space */, "xn--.com"sv, "[::1]"sv, "\xc3\x9c.com"sv /* capital U umlaut */}) {
+  for (const std::string_view text : {""sv,
+                                      "."sv,
+                                      "a..b"sv,
+                                      ".a"sv,
+                                      "a.."sv,
+                                      "a b.com"sv,
+                                      "a\0.com"sv,
+                                      "a.com\n"sv,
+                                      "a\t.com"sv,
+                                      "a/b"sv,
+                                      "a@b"sv,
+                                      "a:80"sv,
+                                      "*.a"sv,
+                                      "-a.com"sv,
+                                      "a-.com"sv,
+                                      "1.2.3.4"sv,
+                                      "127.1"sv,
+                                      "0x7f000001"sv,
+                                      "\xff.com"sv,
+                                      "\xc0\xae.com"sv,
+                                      "a\xe3\x80\x82"
+                                      "com"sv /* ideographic full stop */,
+                                      "\xef\xbd\x81.com"sv /* full-width a */,
+                                      "a\xe2\x80\x8b.com"sv /* zero width space */,
+                                      "xn--.com"sv,
+                                      "[::1]"sv,
+                                      "\xc3\x9c.com"sv /* capital U umlaut */}) {
     EXPECT_EQ(canonical(text), "refused") << text;
   }
   EXPECT_EQ(canonical(std::string(64, 'a')), "refused");

@@ -38,16 +38,21 @@ std::optional<std::uint16_t> parse_group(std::string_view text) {
   unsigned value = 0;
   for (const char c : text) {
     unsigned digit = 0;
-    if (c >= '0' && c <= '9') digit = static_cast<unsigned>(c - '0');
-    else if (c >= 'a' && c <= 'f') digit = static_cast<unsigned>(c - 'a') + 10;
-    else if (c >= 'A' && c <= 'F') digit = static_cast<unsigned>(c - 'A') + 10;
-    else return std::nullopt;
+    if (c >= '0' && c <= '9')
+      digit = static_cast<unsigned>(c - '0');
+    else if (c >= 'a' && c <= 'f')
+      digit = static_cast<unsigned>(c - 'a') + 10;
+    else if (c >= 'A' && c <= 'F')
+      digit = static_cast<unsigned>(c - 'A') + 10;
+    else
+      return std::nullopt;
     value = value << 4 | digit;
   }
   return static_cast<std::uint16_t>(value);
 }
 
-// Groups separated by single colons; the last may be a dotted quad. nullopt when malformed or more than 8 groups.
+// Groups separated by single colons; the last may be a dotted quad. nullopt when malformed or more than 8
+// groups.
 std::optional<std::size_t> parse_groups(std::string_view text, bool quad_allowed,
                                         std::array<std::uint16_t, 8>& out) {
   std::size_t count = 0;
@@ -134,10 +139,13 @@ std::string IpAddress::text() const {
     return buffer;
   }
   std::array<unsigned, 8> groups{};
-  for (std::size_t i = 0; i < 8; ++i) groups[i] = static_cast<unsigned>(bytes_[2 * i] << 8 | bytes_[2 * i + 1]);
+  for (std::size_t i = 0; i < 8; ++i)
+    groups[i] = static_cast<unsigned>(bytes_[2 * i] << 8 | bytes_[2 * i + 1]);
   // The mapped form is written with its dotted quad (RFC 5952 section 5).
-  if (std::all_of(groups.begin(), groups.begin() + 5, [](unsigned g) { return g == 0; }) && groups[5] == 0xffff) {
-    std::snprintf(buffer, sizeof buffer, "::ffff:%u.%u.%u.%u", bytes_[12], bytes_[13], bytes_[14], bytes_[15]);
+  if (std::all_of(groups.begin(), groups.begin() + 5, [](unsigned g) { return g == 0; }) &&
+      groups[5] == 0xffff) {
+    std::snprintf(buffer, sizeof buffer, "::ffff:%u.%u.%u.%u", bytes_[12], bytes_[13], bytes_[14],
+                  bytes_[15]);
     return buffer;
   }
   std::size_t best = 8;
@@ -171,8 +179,10 @@ std::optional<IpPrefix> IpPrefix::make(const IpAddress& address, unsigned length
   const std::size_t size = address.bit_length() / 8;
   for (std::size_t i = 0; i < size; ++i) {
     const unsigned first_bit = static_cast<unsigned>(i) * 8;
-    if (first_bit >= length) bytes[i] = 0;
-    else if (length - first_bit < 8) bytes[i] = static_cast<std::uint8_t>(bytes[i] & (0xff00U >> (length - first_bit)));
+    if (first_bit >= length)
+      bytes[i] = 0;
+    else if (length - first_bit < 8)
+      bytes[i] = static_cast<std::uint8_t>(bytes[i] & (0xff00U >> (length - first_bit)));
   }
   IpPrefix out;
   out.address = *IpAddress::from_bytes(std::span(bytes).first(size));
@@ -195,7 +205,9 @@ bool IpPrefix::contains(const IpAddress& candidate) const {
   return cut && cut->address == address;
 }
 
-bool IpPrefix::contains(const IpPrefix& inner) const { return inner.length >= length && contains(inner.address); }
+bool IpPrefix::contains(const IpPrefix& inner) const {
+  return inner.length >= length && contains(inner.address);
+}
 
 std::string IpPrefix::text() const { return address.text() + "/" + std::to_string(length); }
 

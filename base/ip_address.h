@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// IP addresses and prefixes as values: strict parsing and canonical text (RFC 4291, RFC 5952). No scope ids, no
-// octal or hexadecimal IPv4 forms, no shortened dotted quads: what two parsers might read differently is refused.
+// IP addresses and prefixes as values: strict parsing and canonical text (RFC 4291, RFC 5952). No scope ids,
+// no octal or hexadecimal IPv4 forms, no shortened dotted quads: what two parsers might read differently is
+// refused.
 #pragma once
 
 #include <array>

@@ -7,8 +7,9 @@ namespace msb {
 namespace {
 
 TEST(IpAddress, Parse_CanonicalForms_RoundTrip) {
-  for (const char* text : {"0.0.0.0", "1.2.3.4", "255.255.255.255", "::", "::1", "1::", "fd42:6d73:62::2", "2001:db8::1:0:0:1",
-                           "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "fe80::1", "1:0:3:4:5:6:7:8"}) {
+  for (const char* text :
+       {"0.0.0.0", "1.2.3.4", "255.255.255.255", "::", "::1", "1::", "fd42:6d73:62::2", "2001:db8::1:0:0:1",
+        "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4", "fe80::1", "1:0:3:4:5:6:7:8"}) {
     const auto address = IpAddress::parse(text);
     ASSERT_TRUE(address) << text;
     EXPECT_EQ(address->text(), text);
@@ -20,9 +21,31 @@ TEST(IpAddress, Parse_CanonicalForms_RoundTrip) {
 }
 
 TEST(IpAddress, Parse_AmbiguousOrMalformed_Refused) {
-  for (const char* text : {"", "1", "1.2.3", "1.2.3.4.5", "01.2.3.4", "0x7f.0.0.1", "256.1.1.1", "1.2.3.4 ", " 1.2.3.4", "1..2.3",
-                           ":", ":::", "1::2::3", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "fe80::1%eth0", "[::1]", "::12345",
-                           "1:2:3:4:5:6:7:1.2.3.4", "::1.2.3", "1.2.3.4::", "g::", "1:", ":1", "1:2:3:4:5:6:7:8::"}) {
+  for (const char* text : {"",
+                           "1",
+                           "1.2.3",
+                           "1.2.3.4.5",
+                           "01.2.3.4",
+                           "0x7f.0.0.1",
+                           "256.1.1.1",
+                           "1.2.3.4 ",
+                           " 1.2.3.4",
+                           "1..2.3",
+                           ":",
+                           ":::",
+                           "1::2::3",
+                           "1:2:3:4:5:6:7",
+                           "1:2:3:4:5:6:7:8:9",
+                           "fe80::1%eth0",
+                           "[::1]",
+                           "::12345",
+                           "1:2:3:4:5:6:7:1.2.3.4",
+                           "::1.2.3",
+                           "1.2.3.4::",
+                           "g::",
+                           "1:",
+                           ":1",
+                           "1:2:3:4:5:6:7:8::"}) {
     EXPECT_FALSE(IpAddress::parse(text)) << text;
   }
 }
@@ -45,7 +68,8 @@ TEST(IpPrefix, Contains_BoundaryBits) {
 TEST(ParsePort, OnlyPlainDecimals) {
   EXPECT_EQ(parse_port("0"), 0);
   EXPECT_EQ(parse_port("65535"), 65535);
-  for (const char* text : {"", "00", "01", "+1", "-1", "65536", " 1", "1 ", "0x1"}) EXPECT_FALSE(parse_port(text)) << text;
+  for (const char* text : {"", "00", "01", "+1", "-1", "65536", " 1", "1 ", "0x1"})
+    EXPECT_FALSE(parse_port(text)) << text;
 }
 
 }  // namespace

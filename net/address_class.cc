@@ -51,25 +51,25 @@ constexpr std::array kIpv4Table{
 
 // IANA IPv6 Special-Purpose Address Registry; what no entry covers is not assigned, hence reserved.
 constexpr std::array kIpv6Table{
-    Entry{v6({0x2000}, 3), kPublic},                                  // global unicast, but for:
-    Entry{v6({0x2001, 0}, 23), kReserved},                            // IETF protocol assignments, but for:
-    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 1}, 128), kPublic},           // PCP anycast
-    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 2}, 128), kPublic},           // TURN anycast
-    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 3}, 128), kPublic},           // DNS-SD anycast
-    Entry{v6({0x2001, 3}, 32), kPublic},                              // AMT
-    Entry{v6({0x2001, 4, 0x112}, 48), kPublic},                       // AS112
-    Entry{v6({0x2001, 0x20}, 28), kPublic},                           // ORCHIDv2
-    Entry{v6({0x2001, 0x30}, 28), kPublic},                           // drone remote identification
-    Entry{v6({0x2001, 0xdb8}, 32), kReserved},                        // documentation
-    Entry{v6({0x2002}, 16), kReserved},                               // 6to4
-    Entry{v6({0x3fff}, 20), kReserved},                               // documentation
-    Entry{v6({0x64, 0xff9b}, 96), kPublic},                           // NAT64: the embedded address decides
-    Entry{v6({0x64, 0xff9b, 1}, 48), kReserved},                      // local-use NAT64 (RFC 8215)
-    Entry{v6({0xfc00}, 7), kPrivate},                                 // unique local
-    Entry{v6({0xfe80}, 10), kLinkLocal},                              //
-    Entry{v6({0xfec0}, 10), kReserved},                               // site local, deprecated
-    Entry{v6({0xff00}, 8), kMulticast},                               //
-    Entry{v6({0, 0, 0, 0, 0, 0, 0, 1}, 128), kLoopback},              //
+    Entry{v6({0x2000}, 3), kPublic},                         // global unicast, but for:
+    Entry{v6({0x2001, 0}, 23), kReserved},                   // IETF protocol assignments, but for:
+    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 1}, 128), kPublic},  // PCP anycast
+    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 2}, 128), kPublic},  // TURN anycast
+    Entry{v6({0x2001, 1, 0, 0, 0, 0, 0, 3}, 128), kPublic},  // DNS-SD anycast
+    Entry{v6({0x2001, 3}, 32), kPublic},                     // AMT
+    Entry{v6({0x2001, 4, 0x112}, 48), kPublic},              // AS112
+    Entry{v6({0x2001, 0x20}, 28), kPublic},                  // ORCHIDv2
+    Entry{v6({0x2001, 0x30}, 28), kPublic},                  // drone remote identification
+    Entry{v6({0x2001, 0xdb8}, 32), kReserved},               // documentation
+    Entry{v6({0x2002}, 16), kReserved},                      // 6to4
+    Entry{v6({0x3fff}, 20), kReserved},                      // documentation
+    Entry{v6({0x64, 0xff9b}, 96), kPublic},                  // NAT64: the embedded address decides
+    Entry{v6({0x64, 0xff9b, 1}, 48), kReserved},             // local-use NAT64 (RFC 8215)
+    Entry{v6({0xfc00}, 7), kPrivate},                        // unique local
+    Entry{v6({0xfe80}, 10), kLinkLocal},                     //
+    Entry{v6({0xfec0}, 10), kReserved},                      // site local, deprecated
+    Entry{v6({0xff00}, 8), kMulticast},                      //
+    Entry{v6({0, 0, 0, 0, 0, 0, 0, 1}, 128), kLoopback},     //
 };
 
 // Services that hand out credentials or steer the machine, as the clouds document them.
@@ -86,14 +86,14 @@ constexpr std::array kMetadata4{
     v4(100, 100, 100, 200, 32),  // Alibaba
 };
 constexpr std::array kMetadata6{
-    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254}, 128),        // AWS
-    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253}, 128),        // AWS resolver
-    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x123}, 128),        // AWS time
-    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23}, 128),         // AWS EKS pod identity
-    v6({0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254}, 128),         // GCP
-    v6({0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42}, 128),          // Scaleway
-    v6({0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe}, 128),   // Oracle
-    v6({0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe}, 128),      // OpenStack
+    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254}, 128),       // AWS
+    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253}, 128),       // AWS resolver
+    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x123}, 128),       // AWS time
+    v6({0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23}, 128),        // AWS EKS pod identity
+    v6({0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254}, 128),        // GCP
+    v6({0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42}, 128),         // Scaleway
+    v6({0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe}, 128),  // Oracle
+    v6({0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe}, 128),     // OpenStack
 };
 
 template <std::size_t N>
@@ -124,15 +124,24 @@ constexpr IpPrefix kTeredo = v6({0x2001, 0}, 32);
 
 std::string_view address_class_name(AddressClass address_class) {
   switch (address_class) {
-    case kPublic: return "public";
-    case kPrivate: return "private";
-    case kLinkLocal: return "link-local";
-    case kMulticast: return "multicast";
-    case kReserved: return "reserved";
-    case kUnspecified: return "unspecified";
-    case kLoopback: return "loopback";
-    case kMetadata: return "meta";
-    case kHost: return "host";
+    case kPublic:
+      return "public";
+    case kPrivate:
+      return "private";
+    case kLinkLocal:
+      return "link-local";
+    case kMulticast:
+      return "multicast";
+    case kReserved:
+      return "reserved";
+    case kUnspecified:
+      return "unspecified";
+    case kLoopback:
+      return "loopback";
+    case kMetadata:
+      return "meta";
+    case kHost:
+      return "host";
   }
   return "?";
 }
@@ -146,8 +155,10 @@ void AddressClassifier::set_host_prefixes(std::vector<IpPrefix> prefixes) {
     // 127/8 and ::1 stay "loopback".
     if (lookup(prefix.address, kIpv4Table, kPublic) == kLoopback && prefix.address.is_v4()) continue;
     if (prefix.address.is_v6() && lookup(prefix.address, kIpv6Table, kReserved) == kLoopback) continue;
-    if (prefix.is_single()) host_addresses_.push_back(prefix.address);
-    else host_ranges_.push_back(prefix);
+    if (prefix.is_single())
+      host_addresses_.push_back(prefix.address);
+    else
+      host_ranges_.push_back(prefix);
   }
   std::sort(host_addresses_.begin(), host_addresses_.end());
 }
@@ -181,7 +192,8 @@ AddressClass AddressClassifier::classify_v6(const IpAddress& address) const {
   AddressClass own = lookup(address, kIpv6Table, kReserved);
   if (own == kLoopback) return own;
   const auto carry = [&](const IpAddress& inner) { own = std::max(own, classify_v4(inner)); };
-  if (kNat64.contains(address) || kCompatible.contains(address) || kTranslated.contains(address)) carry(v4_at(address, 12));
+  if (kNat64.contains(address) || kCompatible.contains(address) || kTranslated.contains(address))
+    carry(v4_at(address, 12));
   for (const IpPrefix& prefix : nat64_) {
     if (!prefix.contains(address)) continue;
     own = own == kPrivate ? kPublic : own;  // a declared translator: the embedded address decides

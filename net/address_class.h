@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What kind of place an address is. Pure: the sandbox's gateways and the host's own addresses are given.
 //
-// An IPv6 address that carries an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) belongs
-// to the more forbidden of what it is itself and of what it carries, so that no spelling of a forbidden address is
-// less forbidden than the address. "Public" is only what IANA's special-purpose registries call globally reachable.
+// An IPv6 address that carries an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP)
+// belongs to the more forbidden of what it is itself and of what it carries, so that no spelling of a
+// forbidden address is less forbidden than the address. "Public" is only what IANA's special-purpose
+// registries call globally reachable.
 #pragma once
 
 #include <cstdint>
@@ -16,20 +17,22 @@ namespace msb::net {
 
 // Ordered from harmless to dangerous: of two classes the greater decides.
 enum class AddressClass : std::uint8_t {
-  kPublic,       // globally reachable unicast
-  kPrivate,      // RFC 1918, RFC 6598 (carrier-grade NAT), unique local
+  kPublic,   // globally reachable unicast
+  kPrivate,  // RFC 1918, RFC 6598 (carrier-grade NAT), unique local
   kLinkLocal,
   kMulticast,
-  kReserved,     // everything else that is not globally reachable, broadcast and transition mechanisms among it
+  kReserved,  // everything else that is not globally reachable, broadcast and transition mechanisms among it
   kUnspecified,  // 0.0.0.0 and ::
   kLoopback,
-  kMetadata,     // credential and platform services of the clouds
-  kHost,         // this sandbox's gateway, and every address of this machine
+  kMetadata,  // credential and platform services of the clouds
+  kHost,      // this sandbox's gateway, and every address of this machine
 };
 [[nodiscard]] std::string_view address_class_name(AddressClass address_class);
 
 // Loopback, metadata and host addresses: reachable only through a rule that names them.
-[[nodiscard]] constexpr bool is_guarded(AddressClass address_class) { return address_class >= AddressClass::kLoopback; }
+[[nodiscard]] constexpr bool is_guarded(AddressClass address_class) {
+  return address_class >= AddressClass::kLoopback;
+}
 
 class AddressClassifier {
  public:

@@ -14,11 +14,13 @@ namespace {
 constexpr std::size_t kMaxQueued = 4 * 1024 * 1024;
 }
 
-Result<std::unique_ptr<ControlServer>> ControlServer::create(EventLoop& loop, UniqueFd socket, Handler handler) {
+Result<std::unique_ptr<ControlServer>> ControlServer::create(EventLoop& loop, UniqueFd socket,
+                                                             Handler handler) {
   MSB_TRY(set_nonblocking(socket.get(), true));
   std::unique_ptr<ControlServer> out(new ControlServer(loop, std::move(socket), std::move(handler)));
   ControlServer* self = out.get();
-  MSB_ASSIGN(out->token_, loop.add(out->socket_.get(), EPOLLIN, [self](std::uint32_t events) { self->on_event(events); }));
+  MSB_ASSIGN(out->token_,
+             loop.add(out->socket_.get(), EPOLLIN, [self](std::uint32_t events) { self->on_event(events); }));
   return out;
 }
 
@@ -36,10 +38,16 @@ void ControlServer::announce(const std::string& json) {
 
 void ControlServer::answer(std::string_view request) {
   auto reply = handler_(request);
-  if (reply && reply->size() <= proto::kMaxJsonPayload) return proto::append_frame(out_, proto::FrameType::kReply, std::string_view(*reply));
+  if (reply && reply->size() <= proto::kMaxJsonPayload)
+    return proto::append_frame(out_, proto::FrameType::kReply, std::string_view(*reply));
   const Error error = reply ? make_error(Errc::kLimit, "the reply is too large") : std::move(reply).error();
   JsonWriter out;
-  out.begin_object().field("code", errc_name(error.code)).field("errno", error.sys_errno).field("stage", "net").field("text", error.text).end_object();
+  out.begin_object()
+      .field("code", errc_name(error.code))
+      .field("errno", error.sys_errno)
+      .field("stage", "net")
+      .field("text", error.text)
+      .end_object();
   proto::append_frame(out_, proto::FrameType::kError, std::string_view(std::move(out).take()));
 }
 
@@ -67,7 +75,8 @@ void ControlServer::on_event(std::uint32_t events) {
 void ControlServer::flush() {
   std::size_t done = 0;
   while (done < out_.size()) {
-    const ssize_t sent = ::send(socket_.get(), out_.data() + done, out_.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent =
+        ::send(socket_.get(), out_.data() + done, out_.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno != EAGAIN) return stop();
     if (sent < 0) break;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control descriptor of msb-net: REQUEST frames in, REPLY or ERROR frames out (proto/frame.h), one after another.
+// The control descriptor of msb-net: REQUEST frames in, REPLY or ERROR frames out (proto/frame.h), one after
+// another.
 #pragma once
 
 #include <functional>
@@ -16,13 +17,15 @@ class ControlServer {
  public:
   using Handler = std::function<Result<std::string>(std::string_view request)>;
   // `socket` is a connected stream to the supervisor, which alone holds the other end.
-  [[nodiscard]] static Result<std::unique_ptr<ControlServer>> create(EventLoop& loop, UniqueFd socket, Handler handler);
+  [[nodiscard]] static Result<std::unique_ptr<ControlServer>> create(EventLoop& loop, UniqueFd socket,
+                                                                     Handler handler);
   ~ControlServer();
   // Sends one READY frame with `json`.
   void announce(const std::string& json);
 
  private:
-  ControlServer(EventLoop& loop, UniqueFd socket, Handler handler) : loop_(loop), socket_(std::move(socket)), handler_(std::move(handler)) {}
+  ControlServer(EventLoop& loop, UniqueFd socket, Handler handler)
+      : loop_(loop), socket_(std::move(socket)), handler_(std::move(handler)) {}
   void on_event(std::uint32_t events);
   void answer(std::string_view request);
   void flush();

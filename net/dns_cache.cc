@@ -22,7 +22,8 @@ std::uint32_t lifetime(const DnsMessage& answer) {
   for (const DnsRecord& record : answer.authority) {
     if (record.type != kDnsTypeSoa || record.data.size() < 20) continue;
     const std::uint8_t* minimum = record.data.data() + record.data.size() - 4;
-    const std::uint32_t value = static_cast<std::uint32_t>(minimum[0]) << 24 | static_cast<std::uint32_t>(minimum[1]) << 16 |
+    const std::uint32_t value = static_cast<std::uint32_t>(minimum[0]) << 24 |
+                                static_cast<std::uint32_t>(minimum[1]) << 16 |
                                 static_cast<std::uint32_t>(minimum[2]) << 8 | minimum[3];
     return std::min({record.ttl, value, kMaxNegative, least});
   }
@@ -40,7 +41,9 @@ void for_each_record(DnsMessage& message, F&& f) {
 
 void DnsCache::put(const DnsKey& key, const DnsMessage& answer, Instant now) {
   if (answer.rcode != kDnsNoError && answer.rcode != kDnsNxDomain) return;
-  if (answer.truncated || answer.answers.size() + answer.authority.size() + answer.additional.size() > kMaxCachedRecords) return;
+  if (answer.truncated ||
+      answer.answers.size() + answer.authority.size() + answer.additional.size() > kMaxCachedRecords)
+    return;
   const std::uint32_t life = lifetime(answer);
   if (life == 0) return;
   if (const auto it = entries_.find(key); it != entries_.end()) {
@@ -64,8 +67,10 @@ std::optional<DnsMessage> DnsCache::get(const DnsKey& key, Instant now, bool sta
   DnsMessage out = entry.message;
   const auto age = static_cast<std::uint32_t>((now - entry.stored).count() / 1'000'000'000);
   for_each_record(out, [&](DnsRecord& record) {
-    if (expired) record.ttl = kStaleTtl;
-    else record.ttl = record.ttl > age ? record.ttl - age : 1;
+    if (expired)
+      record.ttl = kStaleTtl;
+    else
+      record.ttl = record.ttl > age ? record.ttl - age : 1;
   });
   return out;
 }

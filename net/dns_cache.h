@@ -24,7 +24,8 @@ class DnsCache {
   explicit DnsCache(std::size_t entries = 2048) : capacity_(entries) {}
   // Keeps a NOERROR or NXDOMAIN answer for its lifetime (at most an hour, negative ones five minutes).
   void put(const DnsKey& key, const DnsMessage& answer, Instant now);
-  // The answer with its TTLs aged. Beyond its lifetime only with `stale`, then with TTLs of 30 s, for at most a day.
+  // The answer with its TTLs aged. Beyond its lifetime only with `stale`, then with TTLs of 30 s, for at most
+  // a day.
   [[nodiscard]] std::optional<DnsMessage> get(const DnsKey& key, Instant now, bool stale = false);
   [[nodiscard]] std::size_t size() const { return entries_.size(); }
 

@@ -54,27 +54,36 @@ struct DnsProxy::Exchange {
 };
 
 DnsProxy::DnsProxy(EventLoop& loop, Engine& engine, RandomSource& random, const proto::NetSpec& spec)
-    : loop_(loop), engine_(engine), random_(random), spec_(spec.dns), has_v4_(spec.guest.ipv4.has_value()), has_v6_(spec.guest.ipv6.has_value()), upstreams_(spec.dns.upstreams) {
+    : loop_(loop),
+      engine_(engine),
+      random_(random),
+      spec_(spec.dns),
+      has_v4_(spec.guest.ipv4.has_value()),
+      has_v6_(spec.guest.ipv6.has_value()),
+      upstreams_(spec.dns.upstreams) {
   for (const std::string& alias : {spec.host_alias, std::string("host.docker.internal")}) {
     if (auto name = Hostname::parse(alias)) aliases_.push_back(std::move(name).value());
   }
   if (spec.guest.ipv4) gateways_.push_back(spec.guest.ipv4->gateway);
   if (spec.guest.ipv6) gateways_.push_back(spec.guest.ipv6->gateway);
-  if (spec_.max_queries_per_s != 0) rate_ = TokenBucket(spec_.max_queries_per_s, std::uint64_t{4} * spec_.max_queries_per_s, loop.now());
+  if (spec_.max_queries_per_s != 0)
+    rate_ = TokenBucket(spec_.max_queries_per_s, std::uint64_t{4} * spec_.max_queries_per_s, loop.now());
 }
 
 DnsProxy::~DnsProxy() {
   for (auto& [key, exchange] : exchanges_) stop_socket(*exchange);
 }
 
-void DnsProxy::reply_code(const DnsMessage& question, Transport transport, const Reply& reply, std::uint8_t rcode) {
+void DnsProxy::reply_code(const DnsMessage& question, Transport transport, const Reply& reply,
+                          std::uint8_t rcode) {
   DnsMessage message;
   message.rcode = rcode;
   answer(question, transport, reply, std::move(message));
 }
 
 // Puts the guest's own id, question and size limit around an answer.
-void DnsProxy::answer(const DnsMessage& question, Transport transport, const Reply& reply, DnsMessage message) {
+void DnsProxy::answer(const DnsMessage& question, Transport transport, const Reply& reply,
+                      DnsMessage message) {
   message.id = question.id;
   message.response = true;
   message.opcode = question.opcode;
@@ -97,7 +106,8 @@ void DnsProxy::answer(const DnsMessage& question, Transport transport, const Rep
   reply(write_dns(message, limit));
 }
 
-bool DnsProxy::answer_locally(const DnsMessage& question, const Hostname& name, Transport transport, const Reply& reply) {
+bool DnsProxy::answer_locally(const DnsMessage& question, const Hostname& name, Transport transport,
+                              const Reply& reply) {
   const std::vector<IpAddress>* addresses = nullptr;
   if (std::find(aliases_.begin(), aliases_.end(), name) != aliases_.end()) addresses = &gateways_;
   for (const auto& host : spec_.hosts) {
@@ -109,7 +119,8 @@ bool DnsProxy::answer_locally(const DnsMessage& question, const Hostname& name, 
   for (const IpAddress& address : *addresses) {
     const std::uint16_t type = address.is_v4() ? kDnsTypeA : kDnsTypeAaaa;
     if (question.question_type != type) continue;
-    message.answers.push_back({question.question, type, kDnsClassIn, kLocalTtl, Bytes(address.bytes().begin(), address.bytes().end())});
+    message.answers.push_back({question.question, type, kDnsClassIn, kLocalTtl,
+                               Bytes(address.bytes().begin(), address.bytes().end())});
     engine_.names().bind(name, address, seconds(kLocalTtl), loop_.now());
   }
   answer(question, transport, reply, std::move(message));
@@ -132,9 +143,11 @@ void DnsProxy::query(ByteView bytes, Transport transport, Reply reply) {
   const Instant now = loop_.now();
   if (!rate_.ready(now)) return reply_code(question, transport, reply, kDnsRefused);
   rate_.charge(1, now);
-  if (question.opcode != 0 || question.question_class != kDnsClassIn) return reply_code(question, transport, reply, kDnsNotImp);
+  if (question.opcode != 0 || question.question_class != kDnsClassIn)
+    return reply_code(question, transport, reply, kDnsNotImp);
   // Zone transfers and "any" have no place here (RFC 8482).
-  if (question.question_type >= 251 && question.question_type <= 255) return reply_code(question, transport, reply, kDnsRefused);
+  if (question.question_type >= 251 && question.question_type <= 255)
+    return reply_code(question, transport, reply, kDnsRefused);
   const auto text = dns_name_text(question.question);
   auto name = text ? Hostname::parse(*text) : Result<Hostname>(make_error(Errc::kInvalid, "odd bytes"));
   if (!name) {
@@ -143,15 +156,18 @@ void DnsProxy::query(ByteView bytes, Transport transport, Reply reply) {
     return reply_code(question, transport, reply, kDnsNxDomain);
   }
   Decision decision = engine_.policy().judge_lookup(*name);
-  if (decision.verdict != Verdict::kAllow && engine_.policy().observe()) decision = {Verdict::kAllow, decision.rule, "observing: no rule allows it yet"};
-  if (std::find(aliases_.begin(), aliases_.end(), *name) != aliases_.end()) decision = {Verdict::kAllow, -1, "the host's alias"};
+  if (decision.verdict != Verdict::kAllow && engine_.policy().observe())
+    decision = {Verdict::kAllow, decision.rule, "observing: no rule allows it yet"};
+  if (std::find(aliases_.begin(), aliases_.end(), *name) != aliases_.end())
+    decision = {Verdict::kAllow, -1, "the host's alias"};
   if (decision.verdict != Verdict::kAllow) {
     ++counters_.blocked;
     engine_.note_lookup(name->text(), question.question_type, decision, "nxdomain");
     return reply_code(question, transport, reply, kDnsNxDomain);
   }
   if (answer_locally(question, *name, transport, reply)) return;
-  const bool missing_family = (question.question_type == kDnsTypeA && !has_v4_) || (question.question_type == kDnsTypeAaaa && !has_v6_);
+  const bool missing_family = (question.question_type == kDnsTypeA && !has_v4_) ||
+                              (question.question_type == kDnsTypeAaaa && !has_v6_);
   if (missing_family) return reply_code(question, transport, reply, kDnsNoError);
   const DnsKey key = key_of(question);
   if (auto cached = cache_.get(key, now)) {
@@ -161,7 +177,8 @@ void DnsProxy::query(ByteView bytes, Transport transport, Reply reply) {
   }
   engine_.note_lookup(name->text(), question.question_type, decision, "upstream");
   if (const auto it = exchanges_.find(key); it != exchanges_.end()) {
-    if (it->second->waiters.size() >= kMaxWaiters) return reply_code(question, transport, reply, kDnsServFail);
+    if (it->second->waiters.size() >= kMaxWaiters)
+      return reply_code(question, transport, reply, kDnsServFail);
     it->second->waiters.push_back({question, transport, std::move(reply)});
     return;
   }
@@ -174,7 +191,18 @@ void DnsProxy::query(ByteView bytes, Transport transport, Reply reply) {
     ++counters_.failed;
     return reply_code(question, transport, reply, kDnsServFail);
   }
-  auto exchange = std::unique_ptr<Exchange>(new Exchange{.key = key, .name = *name, .question = {}, .wire = {}, .waiters = {}, .upstreams = upstreams, .give_up = now + milliseconds(spec_.timeout_ms), .socket = {}, .token = {}, .stream_out = {}, .stream_in = {}, .refusal = {}});
+  auto exchange = std::unique_ptr<Exchange>(new Exchange{.key = key,
+                                                         .name = *name,
+                                                         .question = {},
+                                                         .wire = {},
+                                                         .waiters = {},
+                                                         .upstreams = upstreams,
+                                                         .give_up = now + milliseconds(spec_.timeout_ms),
+                                                         .socket = {},
+                                                         .token = {},
+                                                         .stream_out = {},
+                                                         .stream_in = {},
+                                                         .refusal = {}});
   exchange->question.question = key.name;
   exchange->question.question_type = question.question_type;
   exchange->question.recursion_desired = true;
@@ -190,7 +218,8 @@ void DnsProxy::query(ByteView bytes, Transport transport, Reply reply) {
 const std::vector<proto::NetEndpoint>& DnsProxy::upstreams_for(const Hostname& name) const {
   const proto::NetDnsSpec::Route* best = nullptr;
   for (const auto& route : spec_.routes) {
-    if (name.is_under(route.suffix) && (best == nullptr || route.suffix.labels() > best->suffix.labels())) best = &route;
+    if (name.is_under(route.suffix) && (best == nullptr || route.suffix.labels() > best->suffix.labels()))
+      best = &route;
   }
   return best != nullptr ? best->upstreams : upstreams_;
 }
@@ -214,17 +243,20 @@ void DnsProxy::send_upstream(Exchange& exchange) {
   while (true) {
     stop_socket(exchange);
     const Instant now = loop_.now();
-    if (now >= exchange.give_up || exchange.attempts >= kMaxAttempts) return finish(exchange, std::move(exchange.refusal));
+    if (now >= exchange.give_up || exchange.attempts >= kMaxAttempts)
+      return finish(exchange, std::move(exchange.refusal));
     ++exchange.attempts;
     const proto::NetEndpoint& to = exchange.upstreams[exchange.at];
     auto socket = open_socket(to.address.family(), SOCK_DGRAM);
     exchange.question.id = static_cast<std::uint16_t>(random_.next());
     exchange.wire = write_dns(exchange.question);
     if (socket && start_connect(socket->get(), to.address, to.port) == 0 &&
-        ::send(socket->get(), exchange.wire.data(), exchange.wire.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(exchange.wire.size())) {
+        ::send(socket->get(), exchange.wire.data(), exchange.wire.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(exchange.wire.size())) {
       exchange.socket = std::move(socket).value();
       Exchange* self = &exchange;
-      auto token = loop_.add(exchange.socket.get(), EPOLLIN, [this, self](std::uint32_t) { on_datagram(*self); });
+      auto token =
+          loop_.add(exchange.socket.get(), EPOLLIN, [this, self](std::uint32_t) { on_datagram(*self); });
       if (token) {
         exchange.token = *token;
         exchange.timer = loop_.add_timer(std::min(now + kAttempt, exchange.give_up), [this, self] {
@@ -248,12 +280,14 @@ void DnsProxy::on_datagram(Exchange& exchange) {
     }
     auto message = parse_dns(ByteView(buffer).first(static_cast<std::size_t>(got)));
     // Anything that is not the answer to this very question may be forged: go on waiting.
-    if (!message || !message->response || message->id != exchange.question.id || message->question_type != exchange.question.question_type ||
+    if (!message || !message->response || message->id != exchange.question.id ||
+        message->question_type != exchange.question.question_type ||
         !dns_names_equal(message->question, exchange.question.question)) {
       continue;
     }
     if (message->truncated) return start_stream(exchange);
-    if (message->rcode != kDnsNoError && message->rcode != kDnsNxDomain && static_cast<std::size_t>(exchange.attempts) < exchange.upstreams.size()) {
+    if (message->rcode != kDnsNoError && message->rcode != kDnsNxDomain &&
+        static_cast<std::size_t>(exchange.attempts) < exchange.upstreams.size()) {
       exchange.refusal = std::move(message).value();
       return next_upstream(exchange);
     }
@@ -271,12 +305,14 @@ void DnsProxy::start_stream(Exchange& exchange) {
   if (error != 0 && error != EINPROGRESS) return next_upstream(exchange);
   exchange.stream = true;
   exchange.socket = std::move(socket).value();
-  exchange.stream_out = {static_cast<std::uint8_t>(exchange.wire.size() >> 8), static_cast<std::uint8_t>(exchange.wire.size())};
+  exchange.stream_out = {static_cast<std::uint8_t>(exchange.wire.size() >> 8),
+                         static_cast<std::uint8_t>(exchange.wire.size())};
   exchange.stream_out.insert(exchange.stream_out.end(), exchange.wire.begin(), exchange.wire.end());
   exchange.stream_sent = 0;
   exchange.stream_in.clear();
   Exchange* self = &exchange;
-  auto token = loop_.add(exchange.socket.get(), EPOLLOUT, [this, self](std::uint32_t events) { on_stream(*self, events); });
+  auto token = loop_.add(exchange.socket.get(), EPOLLOUT,
+                         [this, self](std::uint32_t events) { on_stream(*self, events); });
   if (!token) return next_upstream(exchange);
   exchange.token = *token;
   exchange.timer = loop_.add_timer(exchange.give_up, [this, self] {
@@ -288,7 +324,9 @@ void DnsProxy::start_stream(Exchange& exchange) {
 void DnsProxy::on_stream(Exchange& exchange, std::uint32_t events) {
   if (exchange.stream_sent < exchange.stream_out.size()) {
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) return;
-    const ssize_t sent = ::send(exchange.socket.get(), exchange.stream_out.data() + exchange.stream_sent, exchange.stream_out.size() - exchange.stream_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent =
+        ::send(exchange.socket.get(), exchange.stream_out.data() + exchange.stream_sent,
+               exchange.stream_out.size() - exchange.stream_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
       if (errno == EAGAIN || errno == EINTR) return;
       return next_upstream(exchange);
@@ -308,7 +346,9 @@ void DnsProxy::on_stream(Exchange& exchange, std::uint32_t events) {
   const std::size_t length = static_cast<std::size_t>(in[0] << 8 | in[1]);
   if (in.size() - 2 < length) return;
   auto message = parse_dns(ByteView(in).subspan(2, length));
-  if (!message || !message->response || message->id != exchange.question.id || !dns_names_equal(message->question, exchange.question.question)) return next_upstream(exchange);
+  if (!message || !message->response || message->id != exchange.question.id ||
+      !dns_names_equal(message->question, exchange.question.question))
+    return next_upstream(exchange);
   finish(exchange, std::move(message).value());
 }
 
@@ -348,7 +388,9 @@ DnsMessage DnsProxy::filter(const Hostname& name, DnsMessage message) {
     grew = false;
     for (const DnsRecord& record : message.answers) {
       if (record.type != kDnsTypeCname || !dns_names_equal(record.name, owners.back())) continue;
-      if (std::any_of(owners.begin(), owners.end(), [&](const DnsName& seen) { return dns_names_equal(seen, record.data); })) continue;
+      if (std::any_of(owners.begin(), owners.end(),
+                      [&](const DnsName& seen) { return dns_names_equal(seen, record.data); }))
+        continue;
       owners.push_back(record.data);
       chain_ttl = std::min(chain_ttl, record.ttl);
       grew = true;
@@ -356,9 +398,12 @@ DnsMessage DnsProxy::filter(const Hostname& name, DnsMessage message) {
     }
   }
   for (DnsRecord& record : message.answers) {
-    if (std::none_of(owners.begin(), owners.end(), [&](const DnsName& seen) { return dns_names_equal(seen, record.name); })) continue;
+    if (std::none_of(owners.begin(), owners.end(),
+                     [&](const DnsName& seen) { return dns_names_equal(seen, record.name); }))
+      continue;
     if (const auto address = record.address()) {
-      if ((check && !policy.answer_allowed(name, *address, engine_.classifier())) || (address->is_v6() && !has_v6_) || (address->is_v4() && !has_v4_)) {
+      if ((check && !policy.answer_allowed(name, *address, engine_.classifier())) ||
+          (address->is_v6() && !has_v6_) || (address->is_v4() && !has_v4_)) {
         removed = true;
         continue;
       }
@@ -369,7 +414,10 @@ DnsMessage DnsProxy::filter(const Hostname& name, DnsMessage message) {
       const auto hints = svcb_hints(record.data);
       SvcbFilter what;
       what.drop_ech = policy.has_name_rules();
-      what.drop_address_hints = !hints || (check && std::any_of(hints->begin(), hints->end(), [&](const IpAddress& hint) { return !policy.answer_allowed(name, hint, engine_.classifier()); }));
+      what.drop_address_hints =
+          !hints || (check && std::any_of(hints->begin(), hints->end(), [&](const IpAddress& hint) {
+                       return !policy.answer_allowed(name, hint, engine_.classifier());
+                     }));
       auto data = hints ? filter_svcb(record.data, what) : std::nullopt;
       if (!data) {
         removed = true;
@@ -383,10 +431,13 @@ DnsMessage DnsProxy::filter(const Hostname& name, DnsMessage message) {
     kept.push_back(std::move(record));
   }
   const Instant now = loop_.now();
-  for (const auto& [address, ttl] : addresses) engine_.names().bind(name, unmap(address), seconds(std::min(ttl, chain_ttl)), now);
+  for (const auto& [address, ttl] : addresses)
+    engine_.names().bind(name, unmap(address), seconds(std::min(ttl, chain_ttl)), now);
   message.answers = std::move(kept);
   message.additional.clear();
-  std::erase_if(message.authority, [](const DnsRecord& record) { return record.type != kDnsTypeSoa && record.type != kDnsTypeNs && record.type < 43; });
+  std::erase_if(message.authority, [](const DnsRecord& record) {
+    return record.type != kDnsTypeSoa && record.type != kDnsTypeNs && record.type < 43;
+  });
   message.authentic = message.authentic && !removed;
   if (removed) {
     ++counters_.filtered;

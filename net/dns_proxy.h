@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sandbox's resolver: judges every question, answers from its own records and cache, asks trusted upstreams, takes
-// forbidden addresses out of their answers, and binds what remains to the name for the policy.
+// The sandbox's resolver: judges every question, answers from its own records and cache, asks trusted
+// upstreams, takes forbidden addresses out of their answers, and binds what remains to the name for the
+// policy.
 //
-// Theory of operation. query() ends in exactly one call of its reply, now or later. Questions that miss the cache
-// are merged: one upstream exchange per (name, type, flags), with its own socket, random port and id; the upstreams
-// are tried in turn until the time is up, then a stale answer or SERVFAIL goes back. Answers are cached as they came
-// and filtered when handed out, so that a new policy holds for cached answers too.
+// Theory of operation. query() ends in exactly one call of its reply, now or later. Questions that miss the
+// cache are merged: one upstream exchange per (name, type, flags), with its own socket, random port and id;
+// the upstreams are tried in turn until the time is up, then a stale answer or SERVFAIL goes back. Answers
+// are cached as they came and filtered when handed out, so that a new policy holds for cached answers too.
 #pragma once
 
 #include <functional>
@@ -58,7 +59,8 @@ class DnsProxy {
   struct Exchange;
 
   void answer(const DnsMessage& question, Transport transport, const Reply& reply, DnsMessage message);
-  [[nodiscard]] bool answer_locally(const DnsMessage& question, const Hostname& name, Transport transport, const Reply& reply);
+  [[nodiscard]] bool answer_locally(const DnsMessage& question, const Hostname& name, Transport transport,
+                                    const Reply& reply);
   void reply_code(const DnsMessage& question, Transport transport, const Reply& reply, std::uint8_t rcode);
   [[nodiscard]] DnsMessage filter(const Hostname& name, DnsMessage message);
   [[nodiscard]] const std::vector<proto::NetEndpoint>& upstreams_for(const Hostname& name) const;

@@ -27,9 +27,12 @@ std::string wall_time() {
 
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kAllow: return "allow";
-    case Verdict::kDeny: return "deny";
-    case Verdict::kAskName: return "ask_name";
+    case Verdict::kAllow:
+      return "allow";
+    case Verdict::kDeny:
+      return "deny";
+    case Verdict::kAskName:
+      return "ask_name";
   }
   return "?";
 }
@@ -59,7 +62,8 @@ void NameTable::bind(const Hostname& name, const IpAddress& address, Duration li
   const Instant until = now + std::clamp<Duration>(life, kMinLife, kMaxLife);
   if (!by_address_.contains(address) && by_address_.size() >= kMaxAddresses) make_room(now);
   auto& bindings = by_address_[address];
-  std::erase_if(bindings, [&](const Binding& binding) { return binding.until <= now && binding.name != name; });
+  std::erase_if(bindings,
+                [&](const Binding& binding) { return binding.until <= now && binding.name != name; });
   for (Binding& binding : bindings) {
     if (binding.name == name) {
       binding.until = std::max(binding.until, until);
@@ -93,11 +97,13 @@ void Engine::judge(FlowRecord& flow) {
   facts.bound_names = flow.names;
   facts.evidence = flow.evidence;
   facts.shown_name = flow.shown_name;
-  flow.decision = flow.ingress ? policy_.judge_ingress(facts, classifier_) : policy_.judge_egress(facts, classifier_);
+  flow.decision =
+      flow.ingress ? policy_.judge_ingress(facts, classifier_) : policy_.judge_egress(facts, classifier_);
   if (!policy_.observe() || flow.ingress || flow.decision.verdict == Verdict::kAllow) return;
   const AddressClass address_class = classifier_.classify(flow.remote);
   if (is_guarded(address_class) || address_class == AddressClass::kUnspecified) return;
-  // Observing: wait for the name where one may come, then let it pass and remember what would have been needed.
+  // Observing: wait for the name where one may come, then let it pass and remember what would have been
+  // needed.
   if (flow.evidence == NameEvidence::kPending && !flow.names.empty()) {
     flow.decision = {Verdict::kAskName, flow.decision.rule, "observing"};
     return;
@@ -108,21 +114,29 @@ void Engine::judge(FlowRecord& flow) {
 void Engine::observe(const FlowRecord& flow) {
   if (!policy_.observe() || flow.ingress || observed_.size() >= kMaxObserved) return;
   std::string token = "allow@";
-  if (flow.shown_name) token += flow.shown_name->labels() < 2 ? "domain=" + flow.shown_name->text() : flow.shown_name->text();
-  else if (flow.remote.is_v6()) token += "[" + flow.remote.text() + "]";
-  else token += flow.remote.text();
-  if (flow.protocol == FlowProtocol::kIcmp) token += flow.remote.is_v4() ? ":icmpv4" : ":icmpv6";
-  else token += ":" + std::string(flow_protocol_name(flow.protocol)) + ":" + std::to_string(flow.remote_port);
+  if (flow.shown_name)
+    token += flow.shown_name->labels() < 2 ? "domain=" + flow.shown_name->text() : flow.shown_name->text();
+  else if (flow.remote.is_v6())
+    token += "[" + flow.remote.text() + "]";
+  else
+    token += flow.remote.text();
+  if (flow.protocol == FlowProtocol::kIcmp)
+    token += flow.remote.is_v4() ? ":icmpv4" : ":icmpv6";
+  else
+    token += ":" + std::string(flow_protocol_name(flow.protocol)) + ":" + std::to_string(flow.remote_port);
   observed_.insert(std::move(token));
 }
 
 std::vector<std::string> Engine::observed() const { return {observed_.begin(), observed_.end()}; }
 
 void Engine::count(const Decision& decision) {
-  const std::size_t index = decision.rule < 0 ? rule_counts_.size() - 1 : static_cast<std::size_t>(decision.rule);
+  const std::size_t index =
+      decision.rule < 0 ? rule_counts_.size() - 1 : static_cast<std::size_t>(decision.rule);
   if (index >= rule_counts_.size()) return;
-  if (decision.verdict == Verdict::kDeny) ++rule_counts_[index].denied;
-  else ++rule_counts_[index].allowed;
+  if (decision.verdict == Verdict::kDeny)
+    ++rule_counts_[index].denied;
+  else
+    ++rule_counts_[index].allowed;
 }
 
 void Engine::open(FlowRecord& flow, Instant now) {
@@ -143,17 +157,26 @@ void Engine::note_denied(const FlowRecord& flow) {
   count(flow.decision);
   audit_flow("deny", flow, nullptr, std::nullopt);
 }
-void Engine::note_closed(const FlowRecord& flow, Instant now, const char* how) { audit_flow("close", flow, how, now); }
+void Engine::note_closed(const FlowRecord& flow, Instant now, const char* how) {
+  audit_flow("close", flow, how, now);
+}
 
-void Engine::audit_flow(const char* event, const FlowRecord& flow, const char* how, std::optional<Instant> now) {
+void Engine::audit_flow(const char* event, const FlowRecord& flow, const char* how,
+                        std::optional<Instant> now) {
   if (!audit_) return;
   JsonWriter out;
   out.begin_object().field("time", wall_time()).field("event", event).field("flow", flow.id);
-  out.field("protocol", flow_protocol_name(flow.protocol)).field("direction", flow.ingress ? "ingress" : "egress");
-  out.field("address", flow.remote.text()).field("port", flow.remote_port).field("guest_port", flow.guest_port);
-  if (flow.shown_name) out.field("name", flow.shown_name->text());
-  else if (!flow.names.empty()) out.field("name", flow.names.back().text());
-  out.field("verdict", verdict_name(flow.decision.verdict)).field("rule", policy_.rule_text(flow.decision.rule));
+  out.field("protocol", flow_protocol_name(flow.protocol))
+      .field("direction", flow.ingress ? "ingress" : "egress");
+  out.field("address", flow.remote.text())
+      .field("port", flow.remote_port)
+      .field("guest_port", flow.guest_port);
+  if (flow.shown_name)
+    out.field("name", flow.shown_name->text());
+  else if (!flow.names.empty())
+    out.field("name", flow.names.back().text());
+  out.field("verdict", verdict_name(flow.decision.verdict))
+      .field("rule", policy_.rule_text(flow.decision.rule));
   out.field("rule_index", flow.decision.rule).field("reason", flow.decision.reason);
   if (now) {
     out.field("bytes_out", flow.bytes_from_guest).field("bytes_in", flow.bytes_to_guest);
@@ -163,11 +186,16 @@ void Engine::audit_flow(const char* event, const FlowRecord& flow, const char* h
   write_audit(std::move(out).take());
 }
 
-void Engine::note_lookup(const std::string& name, std::uint16_t type, const Decision& decision, const char* result) {
+void Engine::note_lookup(const std::string& name, std::uint16_t type, const Decision& decision,
+                         const char* result) {
   count(decision);
   if (!audit_) return;
   JsonWriter out;
-  out.begin_object().field("time", wall_time()).field("event", "lookup").field("name", name).field("type", type);
+  out.begin_object()
+      .field("time", wall_time())
+      .field("event", "lookup")
+      .field("name", name)
+      .field("type", type);
   out.field("verdict", verdict_name(decision.verdict)).field("rule", policy_.rule_text(decision.rule));
   out.field("reason", decision.reason).field("result", result).end_object();
   write_audit(std::move(out).take());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every service asks: may this flow be, under which names is this address known, and who writes it down.
 //
-// The engine owns the current policy, the classifier, the table of names handed to the guest, the audit stream, the
-// counters per rule and, in observe mode, the list of what the run needed.
+// The engine owns the current policy, the classifier, the table of names handed to the guest, the audit
+// stream, the counters per rule and, in observe mode, the list of what the run needed.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@
 
 namespace msb::net {
 
-// Names bound to addresses, as this sandbox's own resolver handed them to its guest. Bounded; a binding lives as long
-// as the answer's TTL, within kMinLife..kMaxLife.
+// Names bound to addresses, as this sandbox's own resolver handed them to its guest. Bounded; a binding lives
+// as long as the answer's TTL, within kMinLife..kMaxLife.
 class NameTable {
  public:
   static constexpr std::size_t kMaxAddresses = 16384;
@@ -63,7 +63,10 @@ struct FlowRecord {
 
 class Engine {
  public:
-  Engine(Policy policy, AddressClassifier classifier) : policy_(std::move(policy)), classifier_(std::move(classifier)) { reset_counters(); }
+  Engine(Policy policy, AddressClassifier classifier)
+      : policy_(std::move(policy)), classifier_(std::move(classifier)) {
+    reset_counters();
+  }
 
   [[nodiscard]] const Policy& policy() const { return policy_; }
   [[nodiscard]] AddressClassifier& classifier() { return classifier_; }

@@ -46,7 +46,8 @@ Status FramePort::start(Handlers handlers) {
 
 void FramePort::update_interest() {
   if (closed_) return;
-  const std::uint32_t wanted = (reading_ ? std::uint32_t{EPOLLIN} : 0U) | (backlog_.empty() ? 0U : std::uint32_t{EPOLLOUT});
+  const std::uint32_t wanted =
+      (reading_ ? std::uint32_t{EPOLLIN} : 0U) | (backlog_.empty() ? 0U : std::uint32_t{EPOLLOUT});
   if (wanted == interest_) return;
   interest_ = wanted;
   if (auto status = loop_.modify(token_, wanted); !status) close(std::move(status));
@@ -68,7 +69,8 @@ void FramePort::set_reading(bool on) {
 void FramePort::on_event(std::uint32_t events) {
   if ((events & EPOLLOUT) != 0) write_backlog();
   if (closed_) return;
-  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (reading_ || (events & (EPOLLHUP | EPOLLERR)) != 0)) read_frames();
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (reading_ || (events & (EPOLLHUP | EPOLLERR)) != 0))
+    read_frames();
   if (closed_) return;
   flush();
 }
@@ -186,7 +188,8 @@ void FramePort::write_out(std::span<const ByteView> parts) {
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) {
     // A gone peer shows itself as end of stream to the reader.
-    if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET) return loop_.post([this, error = sys_error("write frames")] { close(error); });
+    if (errno != EAGAIN && errno != EPIPE && errno != ECONNRESET)
+      return loop_.post([this, error = sys_error("write frames")] { close(error); });
     if (errno != EAGAIN) return;
     sent = 0;
   }
@@ -202,7 +205,8 @@ void FramePort::write_out(std::span<const ByteView> parts) {
 
 void FramePort::write_backlog() {
   while (backlog_done_ < backlog_.size()) {
-    const ssize_t sent = ::send(socket_.get(), backlog_.data() + backlog_done_, backlog_.size() - backlog_done_, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = ::send(socket_.get(), backlog_.data() + backlog_done_,
+                                backlog_.size() - backlog_done_, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) return;

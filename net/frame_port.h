@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ethernet frames over a stream socket in the framing of QEMU's stream netdev: a 32-bit big-endian length, then the
-// frame. With the extension that both ends are told of at their start, every frame is preceded, inside that length,
-// by a virtio-net header of 12 bytes (virtio 1.2, 5.1.6), so that large segments and unfinished checksums cross it.
+// Ethernet frames over a stream socket in the framing of QEMU's stream netdev: a 32-bit big-endian length,
+// then the frame. With the extension that both ends are told of at their start, every frame is preceded,
+// inside that length, by a virtio-net header of 12 bytes (virtio 1.2, 5.1.6), so that large segments and
+// unfinished checksums cross it.
 //
-// Theory of operation. Reading: one buffer; every whole frame in it is handed out in place, then on_batch_end runs.
-// Writing: small frames are collected and go out together at flush(); a large one goes out at once behind them,
-// straight from where its bytes lie. What the socket does not take is kept (never half a frame is lost) and
-// can_send() is false until it is gone; meanwhile small frames are still queued up to a bound and then dropped.
-// The other end is the machine role, not the guest: a length it must not send ends the port.
+// Theory of operation. Reading: one buffer; every whole frame in it is handed out in place, then on_batch_end
+// runs. Writing: small frames are collected and go out together at flush(); a large one goes out at once
+// behind them, straight from where its bytes lie. What the socket does not take is kept (never half a frame
+// is lost) and can_send() is false until it is gone; meanwhile small frames are still queued up to a bound
+// and then dropped. The other end is the machine role, not the guest: a length it must not send ends the
+// port.
 #pragma once
 
 #include <cstdint>
@@ -58,14 +60,15 @@ class FramePort {
   struct Handlers {
     FrameHandler on_frame;
     std::function<void()> on_batch_end;
-    std::function<void()> on_writable;            // can_send() is true again
-    std::function<void(Status why)> on_closed;    // end of stream (success) or an error; once
-    std::function<void(ByteView)> tap_in;         // every frame as it passes, for captures; may be empty
+    std::function<void()> on_writable;          // can_send() is true again
+    std::function<void(Status why)> on_closed;  // end of stream (success) or an error; once
+    std::function<void(ByteView)> tap_in;       // every frame as it passes, for captures; may be empty
     std::function<void(std::span<const ByteView>)> tap_out;
   };
 
   // `socket`: a connected stream socket. Handlers run on the loop's thread.
-  [[nodiscard]] static Result<std::unique_ptr<FramePort>> create(EventLoop& loop, UniqueFd socket, bool vnet_hdr);
+  [[nodiscard]] static Result<std::unique_ptr<FramePort>> create(EventLoop& loop, UniqueFd socket,
+                                                                 bool vnet_hdr);
   ~FramePort();
   [[nodiscard]] Status start(Handlers handlers);
   [[nodiscard]] Handlers& handlers() { return handlers_; }

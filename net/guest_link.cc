@@ -15,10 +15,13 @@ constexpr std::size_t kChecksumOffsetTcp = 16;
 constexpr std::uint32_t kMaxOffloadPayload = 65535 - 60 - 60;
 }  // namespace
 
-GuestLink::GuestLink(EventLoop& loop, FramePort& port, const proto::NetGuestSpec& guest, const proto::NetLimitsSpec& limits)
+GuestLink::GuestLink(EventLoop& loop, FramePort& port, const proto::NetGuestSpec& guest,
+                     const proto::NetLimitsSpec& limits)
     : loop_(loop), port_(port), guest_(guest) {
   const Instant now = loop.now();
-  const auto bucket = [&](std::uint64_t rate, std::uint64_t burst) { return rate == 0 ? TokenBucket() : TokenBucket(rate, burst, now); };
+  const auto bucket = [&](std::uint64_t rate, std::uint64_t burst) {
+    return rate == 0 ? TokenBucket() : TokenBucket(rate, burst, now);
+  };
   egress_bytes_ = bucket(limits.egress.bytes_per_s, limits.egress.burst_bytes);
   egress_packets_ = bucket(limits.egress.packets_per_s, limits.egress.burst_packets);
   ingress_bytes_ = bucket(limits.ingress.bytes_per_s, limits.ingress.burst_bytes);
@@ -32,10 +35,13 @@ GuestLink::~GuestLink() {
 }
 
 std::uint16_t GuestLink::mss(IpAddress::Family family) const {
-  return static_cast<std::uint16_t>(guest_.mtu - kTcpHeader - (family == IpAddress::Family::kV4 ? sizeof(Ipv4Header) : sizeof(Ipv6Header)));
+  return static_cast<std::uint16_t>(
+      guest_.mtu - kTcpHeader - (family == IpAddress::Family::kV4 ? sizeof(Ipv4Header) : sizeof(Ipv6Header)));
 }
 
-std::uint32_t GuestLink::max_segment(IpAddress::Family family) const { return port_.vnet_hdr() ? kMaxOffloadPayload : mss(family); }
+std::uint32_t GuestLink::max_segment(IpAddress::Family family) const {
+  return port_.vnet_hdr() ? kMaxOffloadPayload : mss(family);
+}
 
 IpAddress GuestLink::gateway(IpAddress::Family family) const {
   const auto& spec = family == IpAddress::Family::kV4 ? guest_.ipv4 : guest_.ipv6;
@@ -100,7 +106,8 @@ void GuestLink::send_packet(ByteView packet) {
   send_frame(guest_.mac, (packet[0] >> 4) == 4 ? kEtherTypeIpv4 : kEtherTypeIpv6, packet);
 }
 
-void GuestLink::send_ip(ByteView headers, std::span<const ByteView> payload, bool v6, const VnetHeader& vnet) {
+void GuestLink::send_ip(ByteView headers, std::span<const ByteView> payload, bool v6,
+                        const VnetHeader& vnet) {
   EthernetHeader ethernet;
   ethernet.destination = guest_.mac;
   ethernet.source = guest_.gateway_mac;
@@ -122,7 +129,8 @@ void GuestLink::send_ip(ByteView headers, std::span<const ByteView> payload, boo
   if (!port_.send(std::span(parts).first(count), vnet)) drop(Drop::kOutputFull);
 }
 
-void GuestLink::send_udp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination, std::uint16_t destination_port, ByteView payload) {
+void GuestLink::send_udp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination,
+                         std::uint16_t destination_port, ByteView payload) {
   const bool v6 = source.is_v6();
   const std::size_t ip_header = v6 ? sizeof(Ipv6Header) : sizeof(Ipv4Header);
   const std::size_t length = sizeof(UdpHeader) + payload.size();
@@ -154,7 +162,8 @@ void GuestLink::send_udp(const IpAddress& source, std::uint16_t source_port, con
   for (std::size_t offset = 0; offset < length; offset += piece) {
     const std::size_t count = std::min(piece, length - offset);
     const bool more = offset + count < length;
-    std::size_t used = write_ip_header(headers, source, destination, v6 ? 44 : kIpProtocolUdp, count + extension);
+    std::size_t used =
+        write_ip_header(headers, source, destination, v6 ? 44 : kIpProtocolUdp, count + extension);
     if (v6) {
       const Be16 field(static_cast<std::uint16_t>(offset | (more ? 1U : 0U)));
       const Be32 wire_id(id);
@@ -180,12 +189,15 @@ void GuestLink::send_udp(const IpAddress& source, std::uint16_t source_port, con
   }
 }
 
-void GuestLink::send_tcp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination, std::uint16_t destination_port, const TcpOutput& segment) {
+void GuestLink::send_tcp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination,
+                         std::uint16_t destination_port, const TcpOutput& segment) {
   const bool v6 = source.is_v6();
   std::array<std::uint8_t, 8> options{};
   std::size_t option_bytes = 0;
   if (segment.mss) {
-    options = {2, 4, static_cast<std::uint8_t>(*segment.mss >> 8), static_cast<std::uint8_t>(*segment.mss), 1, 3, 3, 0};
+    options = {
+        2, 4, static_cast<std::uint8_t>(*segment.mss >> 8), static_cast<std::uint8_t>(*segment.mss), 1, 3,
+        3, 0};
     option_bytes = 4;
     if (segment.window_scale) {
       options[7] = *segment.window_scale;
@@ -218,13 +230,16 @@ void GuestLink::send_tcp(const IpAddress& source, std::uint16_t source_port, con
     if (segment.segment_size != 0 && data > segment.segment_size) {
       vnet.gso_type = v6 ? VnetHeader::kGsoTcpv6 : VnetHeader::kGsoTcpv4;
       vnet.gso_size = segment.segment_size;
-      vnet.header_length = static_cast<std::uint16_t>(sizeof(EthernetHeader) + ip_length + kTcpHeader + option_bytes);
+      vnet.header_length =
+          static_cast<std::uint16_t>(sizeof(EthernetHeader) + ip_length + kTcpHeader + option_bytes);
     }
   } else {
     sum.add(rest.first(kTcpHeader + option_bytes));
     sum.add(segment.payload[0]);
-    if ((segment.payload[0].size() & 1) != 0) sum.add_at_odd_offset(segment.payload[1]);
-    else sum.add(segment.payload[1]);
+    if ((segment.payload[0].size() & 1) != 0)
+      sum.add_at_odd_offset(segment.payload[1]);
+    else
+      sum.add(segment.payload[1]);
     tcp.checksum = sum.finish();
   }
   std::memcpy(rest.data(), &tcp, sizeof tcp);

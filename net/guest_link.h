@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The point-to-point link as the services see it: packets to the guest as values, whatever the framing, MTU, offloads
-// and rate limits are.
+// The point-to-point link as the services see it: packets to the guest as values, whatever the framing, MTU,
+// offloads and rate limits are.
 #pragma once
 
 #include <array>
@@ -8,8 +8,8 @@
 #include <functional>
 
 #include "net/frame_port.h"
-#include "net/token_bucket.h"
 #include "net/tcp/connection.h"
+#include "net/token_bucket.h"
 #include "net/wire/drop.h"
 #include "net/wire/ethernet.h"
 #include "net/wire/ip.h"
@@ -23,7 +23,8 @@ struct LinkCounters {
 
 class GuestLink {
  public:
-  GuestLink(EventLoop& loop, FramePort& port, const proto::NetGuestSpec& guest, const proto::NetLimitsSpec& limits);
+  GuestLink(EventLoop& loop, FramePort& port, const proto::NetGuestSpec& guest,
+            const proto::NetLimitsSpec& limits);
   ~GuestLink();
 
   [[nodiscard]] const proto::NetGuestSpec& guest() const { return guest_; }
@@ -42,8 +43,10 @@ class GuestLink {
   // A complete IP packet no longer than the MTU.
   void send_packet(ByteView packet);
   // Cut into fragments where it exceeds the MTU.
-  void send_udp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination, std::uint16_t destination_port, ByteView payload);
-  void send_tcp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination, std::uint16_t destination_port, const TcpOutput& segment);
+  void send_udp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination,
+                std::uint16_t destination_port, ByteView payload);
+  void send_tcp(const IpAddress& source, std::uint16_t source_port, const IpAddress& destination,
+                std::uint16_t destination_port, const TcpOutput& segment);
   void flush() { port_.flush(); }
 
   // Charges a frame from the guest against its limits and pauses reading while they are exceeded.

@@ -19,8 +19,8 @@ struct DumpRequest {
   rtmsg route{};
 };
 
-// Adds the destination of one route message if it is a local one. Lengths come from the kernel; they are checked all
-// the same.
+// Adds the destination of one route message if it is a local one. Lengths come from the kernel; they are
+// checked all the same.
 void take_route(ByteView message, std::vector<IpPrefix>& out) {
   if (message.size() < sizeof(rtmsg)) return;
   rtmsg route{};
@@ -34,7 +34,8 @@ void take_route(ByteView message, std::vector<IpPrefix>& out) {
     std::memcpy(&attribute, message.data() + at, sizeof attribute);
     if (attribute.rta_len < sizeof(rtattr) || attribute.rta_len > message.size() - at) return;
     if (attribute.rta_type == RTA_DST) {
-      const auto address = IpAddress::from_bytes(message.subspan(at + sizeof(rtattr), attribute.rta_len - sizeof(rtattr)));
+      const auto address =
+          IpAddress::from_bytes(message.subspan(at + sizeof(rtattr), attribute.rta_len - sizeof(rtattr)));
       if (!address || address->is_v4() != v4) return;
       if (const auto prefix = IpPrefix::make(*address, route.rtm_dst_len)) out.push_back(*prefix);
       return;
@@ -64,8 +65,10 @@ Status dump(int family, std::vector<IpPrefix>& out) {
       std::memcpy(&header, rest.data(), sizeof header);
       if (header.nlmsg_len < sizeof header || header.nlmsg_len > rest.size()) break;
       if (header.nlmsg_type == NLMSG_DONE) return {};
-      if (header.nlmsg_type == NLMSG_ERROR) return make_error(Errc::kSystem, "the kernel refused to list routes");
-      if (header.nlmsg_type == RTM_NEWROUTE) take_route(rest.subspan(sizeof header, header.nlmsg_len - sizeof header), out);
+      if (header.nlmsg_type == NLMSG_ERROR)
+        return make_error(Errc::kSystem, "the kernel refused to list routes");
+      if (header.nlmsg_type == RTM_NEWROUTE)
+        take_route(rest.subspan(sizeof header, header.nlmsg_len - sizeof header), out);
       rest = rest.subspan(std::min<std::size_t>(NLMSG_ALIGN(header.nlmsg_len), rest.size()));
     }
   }
@@ -80,11 +83,13 @@ Result<std::unique_ptr<HostAddresses>> HostAddresses::create(EventLoop& loop, Li
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   address.nl_groups = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
-  if (::bind(monitor.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) return sys_error("watch routes");
+  if (::bind(monitor.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0)
+    return sys_error("watch routes");
   std::unique_ptr<HostAddresses> out(new HostAddresses(loop, std::move(monitor), std::move(listener)));
   MSB_TRY(out->refresh());
   HostAddresses* self = out.get();
-  MSB_ASSIGN(out->token_, loop.add(out->monitor_.get(), EPOLLIN, [self](std::uint32_t) { self->on_change(); }));
+  MSB_ASSIGN(out->token_,
+             loop.add(out->monitor_.get(), EPOLLIN, [self](std::uint32_t) { self->on_change(); }));
   return out;
 }
 

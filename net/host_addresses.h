@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which addresses this machine delivers to itself: the "local" routes of every table, read over rtnetlink at the
-// start and kept current. That covers every interface's addresses and any-IP ranges alike.
+// Which addresses this machine delivers to itself: the "local" routes of every table, read over rtnetlink at
+// the start and kept current. That covers every interface's addresses and any-IP ranges alike.
 #pragma once
 
 #include <functional>
@@ -22,7 +22,8 @@ class HostAddresses {
   ~HostAddresses();
 
  private:
-  HostAddresses(EventLoop& loop, UniqueFd monitor, Listener listener) : loop_(loop), monitor_(std::move(monitor)), listener_(std::move(listener)) {}
+  HostAddresses(EventLoop& loop, UniqueFd monitor, Listener listener)
+      : loop_(loop), monitor_(std::move(monitor)), listener_(std::move(listener)) {}
   void on_change();
   [[nodiscard]] Status refresh();
   EventLoop& loop_;

@@ -54,11 +54,13 @@ std::pair<IpAddress, std::uint16_t> local_endpoint(int socket) {
 }
 
 Result<UniqueFd> open_socket(IpAddress::Family family, int type, int protocol) {
-  UniqueFd fd(::socket(family == IpAddress::Family::kV4 ? AF_INET : AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  UniqueFd fd(::socket(family == IpAddress::Family::kV4 ? AF_INET : AF_INET6,
+                       type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
   if (!fd) return sys_error("open a socket");
   if (family == IpAddress::Family::kV6) {
     const int on = 1;
-    if (::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) return sys_error("set IPV6_V6ONLY");
+    if (::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
+      return sys_error("set IPV6_V6ONLY");
   }
   return fd;
 }

@@ -20,7 +20,8 @@ struct SocketAddress {
   [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 };
 [[nodiscard]] SocketAddress to_socket_address(const IpAddress& address, std::uint16_t port);
-// Address and port of an IPv4 or IPv6 socket address; mapped IPv4 is unmapped. Unspecified for other families.
+// Address and port of an IPv4 or IPv6 socket address; mapped IPv4 is unmapped. Unspecified for other
+// families.
 [[nodiscard]] std::pair<IpAddress, std::uint16_t> from_socket_address(const SocketAddress& address);
 [[nodiscard]] std::pair<IpAddress, std::uint16_t> local_endpoint(int socket);
 

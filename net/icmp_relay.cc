@@ -10,7 +10,8 @@
 
 namespace msb::net {
 
-IcmpRelay::IcmpRelay(EventLoop& loop, GuestLink& link, Engine& engine) : loop_(loop), link_(link), engine_(engine), rate_(kPerSecond, 0, loop.now()) {}
+IcmpRelay::IcmpRelay(EventLoop& loop, GuestLink& link, Engine& engine)
+    : loop_(loop), link_(link), engine_(engine), rate_(kPerSecond, 0, loop.now()) {}
 
 IcmpRelay::~IcmpRelay() {
   loop_.cancel_timer(timer_);
@@ -20,14 +21,16 @@ IcmpRelay::~IcmpRelay() {
 void IcmpRelay::on_packet(const IpPacket& packet, const IcmpMessage& message) {
   const bool v6 = packet.source.is_v6();
   // Errors the guest sends about our packets, and everything else, lead nowhere.
-  if (message.type != (v6 ? kIcmpv6EchoRequest : kIcmpEchoRequest) || message.code != 0) return link_.drop(Drop::kUnknownProtocol);
+  if (message.type != (v6 ? kIcmpv6EchoRequest : kIcmpEchoRequest) || message.code != 0)
+    return link_.drop(Drop::kUnknownProtocol);
   const Instant now = loop_.now();
   if (!rate_.ready(now)) return link_.drop(Drop::kLimit);
   rate_.charge(1, now);
   const std::uint32_t rest = static_cast<std::uint32_t>(message.id) << 16 | message.sequence;
   if (engine_.classifier().is_gateway(packet.destination)) {
     if (packet.payload.size() > link_.mtu() - 40U) return link_.drop(Drop::kLimit);
-    return link_.send_packet(make_icmp(packet.destination, packet.source, v6 ? kIcmpv6EchoReply : kIcmpEchoReply, 0, rest, message.body));
+    return link_.send_packet(make_icmp(packet.destination, packet.source,
+                                       v6 ? kIcmpv6EchoReply : kIcmpEchoReply, 0, rest, message.body));
   }
   const Key key{packet.destination, message.id};
   auto it = flows_.find(key);
@@ -45,11 +48,14 @@ void IcmpRelay::on_packet(const IpPacket& packet, const IcmpMessage& message) {
     }
     if (flows_.size() >= kMaxFlows || message.body.size() > kMaxBody) return link_.drop(Drop::kLimit);
     const IpAddress target = unmap(packet.destination);
-    auto socket = open_socket(target.family(), SOCK_DGRAM, target.is_v4() ? static_cast<int>(IPPROTO_ICMP) : static_cast<int>(IPPROTO_ICMPV6));
+    auto socket =
+        open_socket(target.family(), SOCK_DGRAM,
+                    target.is_v4() ? static_cast<int>(IPPROTO_ICMP) : static_cast<int>(IPPROTO_ICMPV6));
     const int error = socket ? start_connect(socket->get(), target, 0) : socket.error().sys_errno;
     if (error != 0) {
       // EACCES: this host does not let its users ping.
-      return link_.send_packet(make_icmp_error(gateway, packet, error == EACCES ? Unreachable::kAdminProhibited : Unreachable::kHost));
+      return link_.send_packet(make_icmp_error(
+          gateway, packet, error == EACCES ? Unreachable::kAdminProhibited : Unreachable::kHost));
     }
     flow.socket = std::move(socket).value();
     auto token = loop_.add(flow.socket.get(), EPOLLIN, [this, key](std::uint32_t) {
@@ -64,7 +70,8 @@ void IcmpRelay::on_packet(const IpPacket& packet, const IcmpMessage& message) {
   }
   it->second.last = now;
   it->second.record.bytes_from_guest += message.body.size();
-  if (engine_.charge_bytes(message.body.size()) || message.body.size() > kMaxBody) return link_.drop(Drop::kLimit);
+  if (engine_.charge_bytes(message.body.size()) || message.body.size() > kMaxBody)
+    return link_.drop(Drop::kLimit);
   // The kernel puts its own id in place and checks the sum.
   const bool wire_v6 = unmap(packet.destination).is_v6();
   ByteWriter echo;
@@ -73,7 +80,8 @@ void IcmpRelay::on_packet(const IpPacket& packet, const IcmpMessage& message) {
   header.rest = message.sequence;
   echo.put(header);
   echo.put_bytes(message.body);
-  if (::send(it->second.socket.get(), echo.view().data(), echo.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN) {
+  if (::send(it->second.socket.get(), echo.view().data(), echo.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+      errno != EAGAIN) {
     link_.send_packet(make_icmp_error(link_.gateway(packet.source.family()), packet, Unreachable::kHost));
   }
 }
@@ -94,11 +102,13 @@ void IcmpRelay::on_readable(const Key& key) {
     const std::uint32_t rest = static_cast<std::uint32_t>(key.id) << 16 | (header->rest.get() & 0xffff);
     if (!link_.can_send() || engine_.charge_bytes(reader.remaining())) continue;
     it->second.record.bytes_to_guest += reader.remaining();
-    link_.send_packet(make_icmp(key.remote, link_.guest_address(key.remote.family()), v6 ? kIcmpv6EchoReply : kIcmpEchoReply, 0, rest, reader.rest()));
+    link_.send_packet(make_icmp(key.remote, link_.guest_address(key.remote.family()),
+                                v6 ? kIcmpv6EchoReply : kIcmpEchoReply, 0, rest, reader.rest()));
   }
 }
 
-std::map<IcmpRelay::Key, IcmpRelay::Flow>::iterator IcmpRelay::close(std::map<Key, Flow>::iterator it, const char* how) {
+std::map<IcmpRelay::Key, IcmpRelay::Flow>::iterator IcmpRelay::close(std::map<Key, Flow>::iterator it,
+                                                                     const char* how) {
   loop_.remove(it->second.token);
   engine_.note_closed(it->second.record, loop_.now(), how);
   return flows_.erase(it);
@@ -116,7 +126,8 @@ void IcmpRelay::arm() {
   timer_ = loop_.add_timer_after(kIdle, [this] {
     timer_ = 0;
     const Instant now = loop_.now();
-    for (auto it = flows_.begin(); it != flows_.end();) it = it->second.last + kIdle <= now ? close(it, "idle") : std::next(it);
+    for (auto it = flows_.begin(); it != flows_.end();)
+      it = it->second.last + kIdle <= now ? close(it, "idle") : std::next(it);
     arm();
   });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Echo requests: the gateway answers its own; others go out through an unprivileged ping socket of the host where it
-// permits those (ping_group_range), and are refused clearly where it does not.
+// Echo requests: the gateway answers its own; others go out through an unprivileged ping socket of the host
+// where it permits those (ping_group_range), and are refused clearly where it does not.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@ namespace msb::net {
 
 class IcmpRelay {
  public:
-  static constexpr std::size_t kMaxBody = 1472;       // a channel out as narrow as a ping needs
+  static constexpr std::size_t kMaxBody = 1472;  // a channel out as narrow as a ping needs
   static constexpr std::uint64_t kPerSecond = 100;
   IcmpRelay(EventLoop& loop, GuestLink& link, Engine& engine);
   ~IcmpRelay();

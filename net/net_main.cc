@@ -2,11 +2,12 @@
 // msb-net: the guest's only way out.
 //
 //   msb-net --config-fd N --frame-fd M [--control-fd K] [--confinement auto|require|off]
-//   msb-net --config-fd N --explain HOST:PORT [--protocol tcp|udp|icmp]     (prints a decision, takes no frames)
-//   msb-net --config-fd N --check                                           (says whether the specification is fine)
+//   msb-net --config-fd N --explain HOST:PORT [--protocol tcp|udp|icmp]     (prints a decision, takes no
+//   frames) msb-net --config-fd N --check                                           (says whether the
+//   specification is fine)
 //
-// Stages: arguments, specification, secrets; everything that needs rights is opened; confinement; the first frame.
-// It ends when the frame socket's other end closes.
+// Stages: arguments, specification, secrets; everything that needs rights is opened; confinement; the first
+// frame. It ends when the frame socket's other end closes.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
       out.check = true;
       continue;
     }
-    if (i + 1 >= argc) return make_error(Errc::kInvalid, "argument \"%s\" needs a value or is unknown", argv[i]);
+    if (i + 1 >= argc)
+      return make_error(Errc::kInvalid, "argument \"%s\" needs a value or is unknown", argv[i]);
     const char* value = argv[++i];
     if (word == "--config-fd" || word == "--frame-fd" || word == "--control-fd") {
       const auto fd = parse_fd(value);
@@ -59,16 +61,21 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
       out.protocol = value;
     } else if (word == "--confinement") {
       const std::string_view mode = value;
-      if (mode == "auto") out.confinement = Confinement::kAuto;
-      else if (mode == "require") out.confinement = Confinement::kRequire;
-      else if (mode == "off") out.confinement = Confinement::kOff;
-      else return make_error(Errc::kInvalid, "--confinement is auto, require or off");
+      if (mode == "auto")
+        out.confinement = Confinement::kAuto;
+      else if (mode == "require")
+        out.confinement = Confinement::kRequire;
+      else if (mode == "off")
+        out.confinement = Confinement::kOff;
+      else
+        return make_error(Errc::kInvalid, "--confinement is auto, require or off");
     } else {
       return make_error(Errc::kInvalid, "unknown argument \"%s\"", argv[i - 1]);
     }
   }
   if (out.config_fd < 0) return make_error(Errc::kInvalid, "--config-fd is missing");
-  if (out.frame_fd < 0 && !out.explain && !out.check) return make_error(Errc::kInvalid, "--frame-fd is missing");
+  if (out.frame_fd < 0 && !out.explain && !out.check)
+    return make_error(Errc::kInvalid, "--frame-fd is missing");
   return out;
 }
 
@@ -96,7 +103,9 @@ Status run(const Arguments& arguments) {
   MSB_ASSIGN(const std::unique_ptr<EventLoop> loop, EventLoop::create());
   if (arguments.explain || arguments.check) {
     Engine engine(Policy::build(spec.policy), make_classifier(spec));
-    MSB_ASSIGN(const auto addresses, HostAddresses::create(*loop, [&](std::vector<IpPrefix> prefixes) { engine.classifier().set_host_prefixes(std::move(prefixes)); }));
+    MSB_ASSIGN(const auto addresses, HostAddresses::create(*loop, [&](std::vector<IpPrefix> prefixes) {
+                 engine.classifier().set_host_prefixes(std::move(prefixes));
+               }));
     for (const std::string& warning : engine.policy().warnings()) MSB_WARN("policy: %s", warning.c_str());
     if (!arguments.explain) return {};
     MSB_ASSIGN(const std::string answer, explain(engine, *arguments.explain, arguments.protocol));
@@ -117,7 +126,8 @@ Status run(const Arguments& arguments) {
     files.rlim_cur = files.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &files);
   }
-  MSB_ASSIGN(const std::unique_ptr<NetProcess> process, NetProcess::create(*loop, spec, std::move(descriptors), std::move(password)));
+  MSB_ASSIGN(const std::unique_ptr<NetProcess> process,
+             NetProcess::create(*loop, spec, std::move(descriptors), std::move(password)));
   UniqueFd etc;
   if (spec.dns.upstreams.empty()) {
     // The directory, because resolv.conf is replaced rather than rewritten.
@@ -127,7 +137,8 @@ Status run(const Arguments& arguments) {
     DnsProxy* dns = &process->dns();
     const auto refresh = [dir, dns] {
       auto file = open_at(dir, "resolv.conf", O_RDONLY);
-      const auto content = file ? read_all(file->get(), 65536) : Result<std::string>(make_error(Errc::kNotFound, "resolv.conf"));
+      const auto content = file ? read_all(file->get(), 65536)
+                                : Result<std::string>(make_error(Errc::kNotFound, "resolv.conf"));
       if (!content) return;
       auto upstreams = parse_resolv_conf(*content);
       if (!upstreams.empty()) dns->set_upstreams(std::move(upstreams));
@@ -139,7 +150,9 @@ Status run(const Arguments& arguments) {
   if (arguments.control_fd >= 0) {
     MSB_ASSIGN(UniqueFd socket, inherit(arguments.control_fd));
     NetProcess* target = process.get();
-    MSB_ASSIGN(control, ControlServer::create(*loop, std::move(socket), [target](std::string_view request) { return target->control(request); }));
+    MSB_ASSIGN(control, ControlServer::create(*loop, std::move(socket), [target](std::string_view request) {
+                 return target->control(request);
+               }));
   }
   MSB_TRY(confine_net_process(arguments.confinement, etc.get()));
   Status end;

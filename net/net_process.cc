@@ -13,23 +13,29 @@ AddressClassifier make_classifier(const proto::NetSpec& spec) {
   return {std::move(gateways), spec.policy.nat64_prefixes};
 }
 
-Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const proto::NetSpec& spec, Descriptors descriptors, std::string proxy_password) {
+Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const proto::NetSpec& spec,
+                                                       Descriptors descriptors, std::string proxy_password) {
   std::unique_ptr<NetProcess> out(new NetProcess(loop));
   out->engine_ = std::make_unique<Engine>(Policy::build(spec.policy), make_classifier(spec));
   Engine* engine = out->engine_.get();
   engine->set_max_total_bytes(spec.limits.max_total_bytes);
   if (descriptors.audit) engine->set_audit(std::move(descriptors.audit));
-  MSB_ASSIGN(out->host_addresses_, HostAddresses::create(loop, [engine](std::vector<IpPrefix> prefixes) { engine->classifier().set_host_prefixes(std::move(prefixes)); }));
+  MSB_ASSIGN(out->host_addresses_, HostAddresses::create(loop, [engine](std::vector<IpPrefix> prefixes) {
+               engine->classifier().set_host_prefixes(std::move(prefixes));
+             }));
   MSB_ASSIGN(out->port_, FramePort::create(loop, std::move(descriptors.frame), spec.vnet_hdr));
   out->link_ = std::make_unique<GuestLink>(loop, *out->port_, spec.guest, spec.limits);
   out->dns_ = std::make_unique<DnsProxy>(loop, *engine, out->random_, spec);
-  out->tcp_ = std::make_unique<TcpService>(loop, *out->link_, *engine, *out->dns_, out->random_, spec, std::move(proxy_password));
-  const std::uint32_t max_flows = spec.limits.max_connections != 0 ? spec.limits.max_connections : proto::kNetDefaultFlows;
+  out->tcp_ = std::make_unique<TcpService>(loop, *out->link_, *engine, *out->dns_, out->random_, spec,
+                                           std::move(proxy_password));
+  const std::uint32_t max_flows =
+      spec.limits.max_connections != 0 ? spec.limits.max_connections : proto::kNetDefaultFlows;
   out->udp_ = std::make_unique<UdpRelay>(loop, *out->link_, *engine, *out->dns_, max_flows);
   out->icmp_ = std::make_unique<IcmpRelay>(loop, *out->link_, *engine);
   out->publisher_ = std::make_unique<PortPublisher>(loop, *out->tcp_, *out->udp_);
   for (const proto::NetPortSpec& port : spec.ports) MSB_TRY(out->publisher_->add(port));
-  out->stack_ = std::make_unique<Stack>(loop, Stack::Services{*engine, *out->link_, *out->tcp_, *out->udp_, *out->icmp_});
+  out->stack_ = std::make_unique<Stack>(
+      loop, Stack::Services{*engine, *out->link_, *out->tcp_, *out->udp_, *out->icmp_});
   if (descriptors.pcap) {
     MSB_ASSIGN(PcapWriter writer, PcapWriter::create(std::move(descriptors.pcap)));
     out->pcap_.emplace(std::move(writer));
@@ -78,26 +84,56 @@ std::string NetProcess::ready_json() const {
 
 void NetProcess::write_stats(JsonWriter& out) const {
   const FramePortCounters& port = port_->counters();
-  out.key("link").begin_object().field("frames_from_guest", port.frames_in).field("bytes_from_guest", port.bytes_in);
-  out.field("frames_to_guest", port.frames_out).field("bytes_to_guest", port.bytes_out).field("dropped_to_guest", port.dropped_out).end_object();
+  out.key("link")
+      .begin_object()
+      .field("frames_from_guest", port.frames_in)
+      .field("bytes_from_guest", port.bytes_in);
+  out.field("frames_to_guest", port.frames_out)
+      .field("bytes_to_guest", port.bytes_out)
+      .field("dropped_to_guest", port.dropped_out)
+      .end_object();
   out.key("drops").begin_object();
   for (std::size_t i = 1; i < static_cast<std::size_t>(Drop::kCount); ++i) {
-    if (link_->counters().drops[i] != 0) out.field(drop_name(static_cast<Drop>(i)), link_->counters().drops[i]);
+    if (link_->counters().drops[i] != 0)
+      out.field(drop_name(static_cast<Drop>(i)), link_->counters().drops[i]);
   }
   out.end_object();
   const TcpCounters& tcp = tcp_->counters();
-  out.key("tcp").begin_object().field("flows", tcp_->flows()).field("opened", tcp.opened).field("accepted", tcp.accepted).field("denied", tcp.denied);
-  out.field("refused", tcp.refused).field("reset", tcp.reset).field("retransmits", tcp.retransmits).field("buffer_bytes", tcp_->budget().used).end_object();
+  out.key("tcp")
+      .begin_object()
+      .field("flows", tcp_->flows())
+      .field("opened", tcp.opened)
+      .field("accepted", tcp.accepted)
+      .field("denied", tcp.denied);
+  out.field("refused", tcp.refused)
+      .field("reset", tcp.reset)
+      .field("retransmits", tcp.retransmits)
+      .field("buffer_bytes", tcp_->budget().used)
+      .end_object();
   const UdpCounters& udp = udp_->counters();
-  out.key("udp").begin_object().field("flows", udp_->flows()).field("opened", udp.opened).field("denied", udp.denied).field("dropped", udp.dropped).end_object();
+  out.key("udp")
+      .begin_object()
+      .field("flows", udp_->flows())
+      .field("opened", udp.opened)
+      .field("denied", udp.denied)
+      .field("dropped", udp.dropped)
+      .end_object();
   const DnsCounters& dns = dns_->counters();
-  out.key("dns").begin_object().field("queries", dns.queries).field("cache_hits", dns.cache_hits).field("blocked", dns.blocked);
-  out.field("filtered", dns.filtered).field("failed", dns.failed).field("malformed", dns.malformed).end_object();
+  out.key("dns")
+      .begin_object()
+      .field("queries", dns.queries)
+      .field("cache_hits", dns.cache_hits)
+      .field("blocked", dns.blocked);
+  out.field("filtered", dns.filtered)
+      .field("failed", dns.failed)
+      .field("malformed", dns.malformed)
+      .end_object();
   out.key("rules").begin_array();
   const auto& counts = engine_->rule_counts();
   for (std::size_t i = 0; i < counts.size(); ++i) {
     const bool last = i + 1 == counts.size();
-    out.begin_object().field("rule", last ? std::string("default") : engine_->policy().rule_text(static_cast<int>(i)));
+    out.begin_object().field(
+        "rule", last ? std::string("default") : engine_->policy().rule_text(static_cast<int>(i)));
     out.field("allowed", counts[i].allowed).field("denied", counts[i].denied).end_object();
   }
   out.end_array();
@@ -153,16 +189,26 @@ Result<std::string> NetProcess::control(std::string_view text) {
 
 namespace {
 void write_decision(JsonWriter& out, const Policy& policy, const Decision& decision) {
-  const char* verdict = decision.verdict == Verdict::kAllow ? "allow" : (decision.verdict == Verdict::kDeny ? "deny" : "ask_name");
-  out.begin_object().field("verdict", verdict).field("rule", policy.rule_text(decision.rule)).field("rule_index", decision.rule).field("reason", decision.reason).end_object();
+  const char* verdict = decision.verdict == Verdict::kAllow
+                            ? "allow"
+                            : (decision.verdict == Verdict::kDeny ? "deny" : "ask_name");
+  out.begin_object()
+      .field("verdict", verdict)
+      .field("rule", policy.rule_text(decision.rule))
+      .field("rule_index", decision.rule)
+      .field("reason", decision.reason)
+      .end_object();
 }
 }  // namespace
 
 Result<std::string> explain(Engine& engine, std::string_view target, std::string_view protocol) {
   FlowFacts facts;
-  if (protocol == "udp") facts.protocol = FlowProtocol::kUdp;
-  else if (protocol == "icmp") facts.protocol = FlowProtocol::kIcmp;
-  else if (protocol != "tcp") return make_error(Errc::kInvalid, "protocol must be tcp, udp or icmp");
+  if (protocol == "udp")
+    facts.protocol = FlowProtocol::kUdp;
+  else if (protocol == "icmp")
+    facts.protocol = FlowProtocol::kIcmp;
+  else if (protocol != "tcp")
+    return make_error(Errc::kInvalid, "protocol must be tcp, udp or icmp");
   if (facts.protocol != FlowProtocol::kTcp) facts.evidence = NameEvidence::kNever;
   std::string_view host = target;
   if (facts.protocol != FlowProtocol::kIcmp) {
@@ -187,7 +233,8 @@ Result<std::string> explain(Engine& engine, std::string_view target, std::string
     const std::vector<Hostname> bound{name};
     out.key("lookup");
     write_decision(out, policy, policy.judge_lookup(name));
-    // As it would be for a public address that the resolver handed out for this name, once the flow has shown it.
+    // As it would be for a public address that the resolver handed out for this name, once the flow has shown
+    // it.
     facts.address = IpAddress::v4(0x01010203);
     facts.bound_names = bound;
     if (facts.evidence == NameEvidence::kPending) facts.evidence = NameEvidence::kName;

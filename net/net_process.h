@@ -22,13 +22,17 @@ class NetProcess {
     UniqueFd pcap;
   };
   // Opens everything that needs rights: listeners, rtnetlink. `proxy_password` may be empty.
-  [[nodiscard]] static Result<std::unique_ptr<NetProcess>> create(EventLoop& loop, const proto::NetSpec& spec, Descriptors descriptors, std::string proxy_password);
+  [[nodiscard]] static Result<std::unique_ptr<NetProcess>> create(EventLoop& loop, const proto::NetSpec& spec,
+                                                                  Descriptors descriptors,
+                                                                  std::string proxy_password);
   // Frames are taken from here on; `on_end` once the other end has gone.
   [[nodiscard]] Status start(std::function<void(Status)> on_end);
 
   // One control request (a JSON object with "op"); the reply's JSON. Errors carry the reason.
-  //   {"op":"stats"} {"op":"flows"} {"op":"ports"} {"op":"ports_add","port":"8080:80"} {"op":"ports_remove","port":…}
-  //   {"op":"policy","policy":{…}} {"op":"explain","target":"example.com:443","protocol":"tcp"} {"op":"observed"}
+  //   {"op":"stats"} {"op":"flows"} {"op":"ports"} {"op":"ports_add","port":"8080:80"}
+  //   {"op":"ports_remove","port":…}
+  //   {"op":"policy","policy":{…}} {"op":"explain","target":"example.com:443","protocol":"tcp"}
+  //   {"op":"observed"}
   [[nodiscard]] Result<std::string> control(std::string_view request);
   // {"ports":[{"bind","host","guest","protocol"}…],"warnings":[…]}: what the supervisor is told at the start.
   [[nodiscard]] std::string ready_json() const;
@@ -54,7 +58,8 @@ class NetProcess {
   std::optional<PcapWriter> pcap_;
 };
 
-// The engine's classifier for a specification: its gateways and translators, without the host's addresses yet.
+// The engine's classifier for a specification: its gateways and translators, without the host's addresses
+// yet.
 [[nodiscard]] AddressClassifier make_classifier(const proto::NetSpec& spec);
 // What the policy says about "HOST:PORT", as JSON: the lookup if HOST is a name, and the connection.
 [[nodiscard]] Result<std::string> explain(Engine& engine, std::string_view target, std::string_view protocol);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rights msb-net keeps while it looks at the guest's bytes: sockets, its event loop, its open files; no paths but
-// the host's resolver configuration, no programs, no capabilities.
+// The rights msb-net keeps while it looks at the guest's bytes: sockets, its event loop, its open files; no
+// paths but the host's resolver configuration, no programs, no capabilities.
 #pragma once
 
 #include <cstdint>

@@ -21,11 +21,16 @@ constexpr std::uint16_t kHttpsPort = 443;
 
 bool protocol_matches(NetProtocol protocol, const FlowFacts& flow) {
   switch (protocol) {
-    case NetProtocol::kAny: return true;
-    case NetProtocol::kTcp: return flow.protocol == FlowProtocol::kTcp;
-    case NetProtocol::kUdp: return flow.protocol == FlowProtocol::kUdp;
-    case NetProtocol::kIcmpv4: return flow.protocol == FlowProtocol::kIcmp && flow.address.is_v4();
-    case NetProtocol::kIcmpv6: return flow.protocol == FlowProtocol::kIcmp && flow.address.is_v6();
+    case NetProtocol::kAny:
+      return true;
+    case NetProtocol::kTcp:
+      return flow.protocol == FlowProtocol::kTcp;
+    case NetProtocol::kUdp:
+      return flow.protocol == FlowProtocol::kUdp;
+    case NetProtocol::kIcmpv4:
+      return flow.protocol == FlowProtocol::kIcmp && flow.address.is_v4();
+    case NetProtocol::kIcmpv6:
+      return flow.protocol == FlowProtocol::kIcmp && flow.address.is_v6();
   }
   return false;
 }
@@ -37,13 +42,20 @@ bool port_matches(const NetRule& rule, const FlowFacts& flow) {
 
 bool group_matches(NetGroup group, AddressClass address_class) {
   switch (group) {
-    case NetGroup::kPublic: return address_class == AddressClass::kPublic;
-    case NetGroup::kPrivate: return address_class == AddressClass::kPrivate;
-    case NetGroup::kLoopback: return address_class == AddressClass::kLoopback;
-    case NetGroup::kLinkLocal: return address_class == AddressClass::kLinkLocal;
-    case NetGroup::kMeta: return address_class == AddressClass::kMetadata;
-    case NetGroup::kMulticast: return address_class == AddressClass::kMulticast;
-    case NetGroup::kHost: return address_class == AddressClass::kHost;
+    case NetGroup::kPublic:
+      return address_class == AddressClass::kPublic;
+    case NetGroup::kPrivate:
+      return address_class == AddressClass::kPrivate;
+    case NetGroup::kLoopback:
+      return address_class == AddressClass::kLoopback;
+    case NetGroup::kLinkLocal:
+      return address_class == AddressClass::kLinkLocal;
+    case NetGroup::kMeta:
+      return address_class == AddressClass::kMetadata;
+    case NetGroup::kMulticast:
+      return address_class == AddressClass::kMulticast;
+    case NetGroup::kHost:
+      return address_class == AddressClass::kHost;
   }
   return false;
 }
@@ -56,7 +68,8 @@ bool direction_matches(const NetRule& rule, NetDirection direction) {
   return rule.direction == NetDirection::kAny || rule.direction == direction;
 }
 
-// Does this allow name a guarded address clearly enough? The caller knows that target, protocol and port match.
+// Does this allow name a guarded address clearly enough? The caller knows that target, protocol and port
+// match.
 bool names_guarded(const NetRule& rule, AddressClass address_class) {
   const bool by_group = rule.target == Target::kGroup || rule.target == Target::kDns;
   bool named = by_group;
@@ -69,29 +82,76 @@ bool names_guarded(const NetRule& rule, AddressClass address_class) {
   return address_class == AddressClass::kMetadata || rule.names_port() || rule.target == Target::kDns;
 }
 
-constexpr std::array kResolverAddresses{
-    "1.1.1.1",        "1.0.0.1",        "1.1.1.2",        "1.0.0.2",        "1.1.1.3",
-    "1.0.0.3",        "8.8.8.8",        "8.8.4.4",        "9.9.9.9",        "9.9.9.10",
-    "9.9.9.11",       "149.112.112.112", "149.112.112.10", "149.112.112.11", "208.67.222.222",
-    "208.67.220.220", "94.140.14.14",   "94.140.15.15",   "185.228.168.9",  "185.228.169.9",
-    "76.76.2.0",      "76.76.10.0",     "193.110.81.0",   "185.253.5.0",    "194.242.2.2",
-    "2606:4700:4700::1111", "2606:4700:4700::1001", "2001:4860:4860::8888", "2001:4860:4860::8844",
-    "2620:fe::fe",    "2620:fe::9",     "2620:119:35::35", "2620:119:53::53", "2a10:50c0::ad1:ff",
-    "2a10:50c0::ad2:ff"};
-constexpr std::array kResolverNames{
-    "dns.google",           "dns64.dns.google",       "cloudflare-dns.com",   "one.one.one.one",  "1dot1dot1dot1.cloudflare-dns.com",
-    "dns.quad9.net",        "dns10.quad9.net",        "dns11.quad9.net",      "doh.opendns.com",  "dns.adguard-dns.com",
-    "dns.adguard.com",      "doh.cleanbrowsing.org",  "dns.nextdns.io",       "dns.controld.com", "freedns.controld.com",
-    "doh.dns.sb",           "dns.mullvad.net",        "doh.mullvad.net",      "zero.dns0.eu",     "dns0.eu",
-    "mozilla.cloudflare-dns.com", "chrome.cloudflare-dns.com", "doh.libredns.gr", "doh.applied-privacy.net"};
+constexpr std::array kResolverAddresses{"1.1.1.1",
+                                        "1.0.0.1",
+                                        "1.1.1.2",
+                                        "1.0.0.2",
+                                        "1.1.1.3",
+                                        "1.0.0.3",
+                                        "8.8.8.8",
+                                        "8.8.4.4",
+                                        "9.9.9.9",
+                                        "9.9.9.10",
+                                        "9.9.9.11",
+                                        "149.112.112.112",
+                                        "149.112.112.10",
+                                        "149.112.112.11",
+                                        "208.67.222.222",
+                                        "208.67.220.220",
+                                        "94.140.14.14",
+                                        "94.140.15.15",
+                                        "185.228.168.9",
+                                        "185.228.169.9",
+                                        "76.76.2.0",
+                                        "76.76.10.0",
+                                        "193.110.81.0",
+                                        "185.253.5.0",
+                                        "194.242.2.2",
+                                        "2606:4700:4700::1111",
+                                        "2606:4700:4700::1001",
+                                        "2001:4860:4860::8888",
+                                        "2001:4860:4860::8844",
+                                        "2620:fe::fe",
+                                        "2620:fe::9",
+                                        "2620:119:35::35",
+                                        "2620:119:53::53",
+                                        "2a10:50c0::ad1:ff",
+                                        "2a10:50c0::ad2:ff"};
+constexpr std::array kResolverNames{"dns.google",
+                                    "dns64.dns.google",
+                                    "cloudflare-dns.com",
+                                    "one.one.one.one",
+                                    "1dot1dot1dot1.cloudflare-dns.com",
+                                    "dns.quad9.net",
+                                    "dns10.quad9.net",
+                                    "dns11.quad9.net",
+                                    "doh.opendns.com",
+                                    "dns.adguard-dns.com",
+                                    "dns.adguard.com",
+                                    "doh.cleanbrowsing.org",
+                                    "dns.nextdns.io",
+                                    "dns.controld.com",
+                                    "freedns.controld.com",
+                                    "doh.dns.sb",
+                                    "dns.mullvad.net",
+                                    "doh.mullvad.net",
+                                    "zero.dns0.eu",
+                                    "dns0.eu",
+                                    "mozilla.cloudflare-dns.com",
+                                    "chrome.cloudflare-dns.com",
+                                    "doh.libredns.gr",
+                                    "doh.applied-privacy.net"};
 
 }  // namespace
 
 std::string_view flow_protocol_name(FlowProtocol protocol) {
   switch (protocol) {
-    case FlowProtocol::kTcp: return "tcp";
-    case FlowProtocol::kUdp: return "udp";
-    case FlowProtocol::kIcmp: return "icmp";
+    case FlowProtocol::kTcp:
+      return "tcp";
+    case FlowProtocol::kUdp:
+      return "udp";
+    case FlowProtocol::kIcmp:
+      return "icmp";
   }
   return "?";
 }
@@ -109,7 +169,8 @@ bool is_known_resolver(const IpAddress& address) {
 }
 
 bool is_known_resolver(const Hostname& name) {
-  return std::any_of(kResolverNames.begin(), kResolverNames.end(), [&](const char* known) { return name.text() == known; });
+  return std::any_of(kResolverNames.begin(), kResolverNames.end(),
+                     [&](const char* known) { return name.text() == known; });
 }
 
 Policy Policy::build(const proto::NetPolicySpec& spec) {
@@ -148,7 +209,8 @@ Policy Policy::build(const proto::NetPolicySpec& spec) {
                             (rule.group == NetGroup::kHost || rule.group == NetGroup::kLoopback);
     const bool icmp = rule.protocol == NetProtocol::kIcmpv4 || rule.protocol == NetProtocol::kIcmpv6;
     if (opens_host && !rule.names_port() && !icmp) {
-      out.warnings_.push_back("rule \"" + rule.text + "\" opens nothing on the host: name the port, as in allow@host:tcp:5432");
+      out.warnings_.push_back("rule \"" + rule.text +
+                              "\" opens nothing on the host: name the port, as in allow@host:tcp:5432");
     }
   }
   return out;
@@ -172,28 +234,35 @@ Decision Policy::decide(const FlowFacts& flow, AddressClass address_class, NetDi
   int ask_rule = -1;
   const char* note = nullptr;
   const auto settle = [&](Decision decision) {
-    if (decision.verdict == Verdict::kAllow && ask) return Decision{Verdict::kAskName, ask_rule, "the name has to be seen first"};
+    if (decision.verdict == Verdict::kAllow && ask)
+      return Decision{Verdict::kAskName, ask_rule, "the name has to be seen first"};
     return decision;
   };
   for (std::size_t i = 0; i < rules_.size(); ++i) {
     const NetRule& rule = rules_[i];
     const int index = static_cast<int>(i);
-    if (!direction_matches(rule, direction) || !protocol_matches(rule.protocol, flow) || !port_matches(rule, flow)) continue;
+    if (!direction_matches(rule, direction) || !protocol_matches(rule.protocol, flow) ||
+        !port_matches(rule, flow))
+      continue;
     const bool allow = rule.action == NetAction::kAllow;
     if (rule.by_name()) {
       if (!egress) continue;
       const bool bound = std::any_of(flow.bound_names.begin(), flow.bound_names.end(),
                                      [&](const Hostname& name) { return name_matches(rule, name); });
-      const bool shown = flow.evidence == NameEvidence::kName && flow.shown_name && name_matches(rule, *flow.shown_name);
+      const bool shown =
+          flow.evidence == NameEvidence::kName && flow.shown_name && name_matches(rule, *flow.shown_name);
       if (allow) {
         if (guarded || !bound) continue;
         switch (flow.evidence) {
-          case NameEvidence::kPending: return {Verdict::kAskName, index, "the name has to be seen first"};
+          case NameEvidence::kPending:
+            return {Verdict::kAskName, index, "the name has to be seen first"};
           case NameEvidence::kName:
             if (shown) return settle({Verdict::kAllow, index, "name confirmed"});
             note = "the address belongs to an allowed name, but the flow is for another";
             break;
-          case NameEvidence::kAmbiguous: note = "the name in the first bytes is split, encrypted or malformed"; break;
+          case NameEvidence::kAmbiguous:
+            note = "the name in the first bytes is split, encrypted or malformed";
+            break;
           case NameEvidence::kNone:
           case NameEvidence::kOpaque:
           case NameEvidence::kNever:
@@ -225,22 +294,31 @@ Decision Policy::decide(const FlowFacts& flow, AddressClass address_class, NetDi
     }
     bool matches = false;
     switch (rule.target) {
-      case Target::kAny: matches = true; break;
-      case Target::kDns:
-        matches = address_class == AddressClass::kHost && classifier.is_gateway(flow.address) && flow.port == kDnsPort &&
-                  flow.protocol != FlowProtocol::kIcmp;
+      case Target::kAny:
+        matches = true;
         break;
-      case Target::kGroup: matches = group_matches(rule.group, address_class); break;
-      case Target::kPrefix: matches = rule.prefix.contains(flow.address); break;
+      case Target::kDns:
+        matches = address_class == AddressClass::kHost && classifier.is_gateway(flow.address) &&
+                  flow.port == kDnsPort && flow.protocol != FlowProtocol::kIcmp;
+        break;
+      case Target::kGroup:
+        matches = group_matches(rule.group, address_class);
+        break;
+      case Target::kPrefix:
+        matches = rule.prefix.contains(flow.address);
+        break;
       case Target::kDomain:
-      case Target::kSuffix: break;
+      case Target::kSuffix:
+        break;
     }
     if (!matches) continue;
     if (!allow) return {Verdict::kDeny, index, "denied by rule"};
     if (guarded && !names_guarded(rule, address_class)) {
       const bool icmp_to_gateway = flow.protocol == FlowProtocol::kIcmp && rule.target == Target::kGroup;
       if (!icmp_to_gateway) {
-        note = rule.target == Target::kGroup ? "the rule has to name the port" : "host, loopback and metadata addresses need a rule that names them";
+        note = rule.target == Target::kGroup
+                   ? "the rule has to name the port"
+                   : "host, loopback and metadata addresses need a rule that names them";
         continue;
       }
     }
@@ -256,9 +334,13 @@ Decision Policy::decide(const FlowFacts& flow, AddressClass address_class, NetDi
   }
   const NetAction fallback = egress ? default_egress_ : default_ingress_;
   if (fallback == NetAction::kDeny) return {Verdict::kDeny, -1, note != nullptr ? note : "no rule allows it"};
-  if (guarded) return {Verdict::kDeny, -1, note != nullptr ? note : "host, loopback and metadata addresses need a rule that names them"};
-  if (address_class == AddressClass::kUnspecified) return {Verdict::kDeny, -1, "the unspecified address is no destination"};
-  if (encrypted_dns || others_resolver) return {Verdict::kDeny, -1, note != nullptr ? note : "another resolver needs a rule that names it"};
+  if (guarded)
+    return {Verdict::kDeny, -1,
+            note != nullptr ? note : "host, loopback and metadata addresses need a rule that names them"};
+  if (address_class == AddressClass::kUnspecified)
+    return {Verdict::kDeny, -1, "the unspecified address is no destination"};
+  if (encrypted_dns || others_resolver)
+    return {Verdict::kDeny, -1, note != nullptr ? note : "another resolver needs a rule that names it"};
   return settle({Verdict::kAllow, -1, "allowed by default"});
 }
 
@@ -275,8 +357,9 @@ Decision Policy::judge_ingress(const FlowFacts& flow, const AddressClassifier& c
 }
 
 Decision Policy::judge_lookup(const Hostname& name) const {
-  // A name is worth resolving only if some rule could let the guest use the answer: a name rule that matches, or an
-  // allow by address or default. "allow@dns" opens the resolver, not every name: it alone would be a way out.
+  // A name is worth resolving only if some rule could let the guest use the answer: a name rule that matches,
+  // or an allow by address or default. "allow@dns" opens the resolver, not every name: it alone would be a
+  // way out.
   for (std::size_t i = 0; i < rules_.size(); ++i) {
     const NetRule& rule = rules_[i];
     if (rule.direction == NetDirection::kIngress) continue;
@@ -284,33 +367,38 @@ Decision Policy::judge_lookup(const Hostname& name) const {
     if (rule.by_name()) {
       if (!name_matches(rule, name)) continue;
       // A denial for some ports only is for the connection to settle.
-      if (rule.action == NetAction::kDeny && (rule.names_port() || rule.protocol != NetProtocol::kAny)) continue;
+      if (rule.action == NetAction::kDeny && (rule.names_port() || rule.protocol != NetProtocol::kAny))
+        continue;
       return {rule.action == NetAction::kAllow ? Verdict::kAllow : Verdict::kDeny, index, "by name"};
     }
     if (rule.action == NetAction::kDeny) {
-      const bool dns_itself = rule.target == Target::kDns || (rule.target == Target::kAny && rule.covers_port(kDnsPort) &&
-                                                              (rule.protocol == NetProtocol::kAny || rule.protocol == NetProtocol::kUdp));
+      const bool dns_itself = rule.target == Target::kDns ||
+                              (rule.target == Target::kAny && rule.covers_port(kDnsPort) &&
+                               (rule.protocol == NetProtocol::kAny || rule.protocol == NetProtocol::kUdp));
       if (dns_itself) return {Verdict::kDeny, index, "denied by rule"};
       continue;
     }
-    const bool to_others = rule.target == Target::kAny || rule.target == Target::kPrefix ||
-                           (rule.target == Target::kGroup && rule.group != NetGroup::kHost && rule.group != NetGroup::kLoopback);
+    const bool to_others =
+        rule.target == Target::kAny || rule.target == Target::kPrefix ||
+        (rule.target == Target::kGroup && rule.group != NetGroup::kHost && rule.group != NetGroup::kLoopback);
     if (to_others) return {Verdict::kAllow, index, "addresses are allowed by rule"};
   }
   if (default_egress_ == NetAction::kAllow) return {Verdict::kAllow, -1, "allowed by default"};
   return {Verdict::kDeny, -1, "no rule allows this name"};
 }
 
-bool Policy::answer_allowed(const Hostname& name, const IpAddress& address, const AddressClassifier& classifier) const {
+bool Policy::answer_allowed(const Hostname& name, const IpAddress& address,
+                            const AddressClassifier& classifier) const {
   const AddressClass address_class = classifier.classify(address);
   if (address_class == AddressClass::kPublic) return true;
-  // A forbidden range: tolerated only where the first rule about the address itself, whatever its port, lets the
-  // guest go there anyway.
+  // A forbidden range: tolerated only where the first rule about the address itself, whatever its port, lets
+  // the guest go there anyway.
   const IpAddress plain = unmap(address);
   (void)name;
   for (const NetRule& rule : rules_) {
     if (rule.direction == NetDirection::kIngress || rule.by_name() || rule.target == Target::kDns) continue;
-    const bool matches = rule.target == Target::kAny || (rule.target == Target::kGroup && group_matches(rule.group, address_class)) ||
+    const bool matches = rule.target == Target::kAny ||
+                         (rule.target == Target::kGroup && group_matches(rule.group, address_class)) ||
                          (rule.target == Target::kPrefix && rule.prefix.contains(plain));
     if (!matches) continue;
     if (rule.action == NetAction::kDeny) {
@@ -320,7 +408,8 @@ bool Policy::answer_allowed(const Hostname& name, const IpAddress& address, cons
     if (is_guarded(address_class) && !names_guarded(rule, address_class)) continue;
     return true;
   }
-  return default_egress_ == NetAction::kAllow && !is_guarded(address_class) && address_class != AddressClass::kUnspecified;
+  return default_egress_ == NetAction::kAllow && !is_guarded(address_class) &&
+         address_class != AddressClass::kUnspecified;
 }
 
 }  // namespace msb::net

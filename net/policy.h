@@ -2,13 +2,16 @@
 // The policy: ordered rules to a verdict. Pure and complete before the first frame; replaced as a whole.
 //
 // Rules are tried in order, the first that matches decides, then the direction's default. Beyond that:
-//  - Guarded addresses (host, loopback, metadata) are reached only through an allow that names them: their group, or
-//    a prefix lying wholly inside what they are; host and loopback need a port in that rule too. No "any", no default
-//    and no name opens them.
-//  - A name rule matches an address that the proxy's own resolver handed to this guest for that name, and, in strict
-//    mode, only once the flow itself has shown that name (TLS SNI, HTTP Host). Until it has, the verdict is kAskName:
-//    dial, but let nothing of the guest's through.
-//  - Under name rules, resolvers of others (port 853, known DNS-over-HTTPS addresses) need a rule that names them.
+//  - Guarded addresses (host, loopback, metadata) are reached only through an allow that names them: their
+//  group, or
+//    a prefix lying wholly inside what they are; host and loopback need a port in that rule too. No "any", no
+//    default and no name opens them.
+//  - A name rule matches an address that the proxy's own resolver handed to this guest for that name, and, in
+//  strict
+//    mode, only once the flow itself has shown that name (TLS SNI, HTTP Host). Until it has, the verdict is
+//    kAskName: dial, but let nothing of the guest's through.
+//  - Under name rules, resolvers of others (port 853, known DNS-over-HTTPS addresses) need a rule that names
+//  them.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +43,8 @@ enum class NameEvidence : std::uint8_t {
 
 struct FlowFacts {
   FlowProtocol protocol = FlowProtocol::kTcp;
-  IpAddress address;       // egress: the destination; ingress: the peer
-  std::uint16_t port = 0;  // service port; 0 for ICMP
+  IpAddress address;                      // egress: the destination; ingress: the peer
+  std::uint16_t port = 0;                 // service port; 0 for ICMP
   std::span<const Hostname> bound_names;  // names under which the proxy gave this address to the guest
   NameEvidence evidence = NameEvidence::kPending;
   std::optional<Hostname> shown_name;
@@ -65,7 +68,8 @@ class Policy {
   // May the guest look this name up?
   [[nodiscard]] Decision judge_lookup(const Hostname& name) const;
   // May an answer for `name` point here? No for what the guest could not be allowed to reach at this address.
-  [[nodiscard]] bool answer_allowed(const Hostname& name, const IpAddress& address, const AddressClassifier& classifier) const;
+  [[nodiscard]] bool answer_allowed(const Hostname& name, const IpAddress& address,
+                                    const AddressClassifier& classifier) const;
 
   [[nodiscard]] const std::vector<proto::NetRule>& rules() const { return rules_; }
   [[nodiscard]] bool has_name_rules() const { return has_name_rules_; }
@@ -76,8 +80,8 @@ class Policy {
   [[nodiscard]] std::string rule_text(int rule) const;
 
  private:
-  [[nodiscard]] Decision decide(const FlowFacts& flow, AddressClass address_class, proto::NetDirection direction,
-                                const AddressClassifier& classifier) const;
+  [[nodiscard]] Decision decide(const FlowFacts& flow, AddressClass address_class,
+                                proto::NetDirection direction, const AddressClassifier& classifier) const;
   std::vector<proto::NetRule> rules_;
   proto::NetAction default_egress_ = proto::NetAction::kDeny;
   proto::NetAction default_ingress_ = proto::NetAction::kAllow;

@@ -20,9 +20,11 @@ PortPublisher::~PortPublisher() {
 
 Result<std::unique_ptr<PortPublisher::Listener>> PortPublisher::open(const Published& wanted) {
   const bool udp = wanted.protocol == proto::NetProtocol::kUdp;
-  const std::string what = std::string("publish ") + endpoint_text(wanted.bind, wanted.host) + (udp ? "/udp" : "/tcp");
+  const std::string what =
+      std::string("publish ") + endpoint_text(wanted.bind, wanted.host) + (udp ? "/udp" : "/tcp");
   auto listener = std::make_unique<Listener>();
-  MSB_ASSIGN(listener->socket, open_socket(wanted.bind.family(), udp ? SOCK_DGRAM : SOCK_STREAM).with_context(what));
+  MSB_ASSIGN(listener->socket,
+             open_socket(wanted.bind.family(), udp ? SOCK_DGRAM : SOCK_STREAM).with_context(what));
   const int fd = listener->socket.get();
   const int on = 1;
   if (!udp) (void)::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -33,14 +35,17 @@ Result<std::unique_ptr<PortPublisher::Listener>> PortPublisher::open(const Publi
   listener->published.host = local_endpoint(fd).second;
   Listener* raw = listener.get();
   MSB_ASSIGN(listener->token, loop_.add(fd, EPOLLIN, [this, raw, udp](std::uint32_t) {
-    if (udp) on_datagrams(*raw);
-    else on_accept(*raw);
+    if (udp)
+      on_datagrams(*raw);
+    else
+      on_accept(*raw);
   }));
   return listener;
 }
 
 Result<std::vector<PortPublisher::Published>> PortPublisher::add(const proto::NetPortSpec& port) {
-  if (listeners_.size() + port.count > kMaxListeners) return make_error(Errc::kLimit, "more than %zu published ports", kMaxListeners);
+  if (listeners_.size() + port.count > kMaxListeners)
+    return make_error(Errc::kLimit, "more than %zu published ports", kMaxListeners);
   std::vector<std::unique_ptr<Listener>> opened;
   std::vector<Published> out;
   for (std::uint16_t i = 0; i < port.count; ++i) {
@@ -93,7 +98,8 @@ void PortPublisher::on_accept(Listener& listener) {
   for (int i = 0; i < kAcceptsPerEvent; ++i) {
     SocketAddress address;
     address.length = sizeof address.storage;
-    UniqueFd client(::accept4(listener.socket.get(), address.get(), &address.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    UniqueFd client(
+        ::accept4(listener.socket.get(), address.get(), &address.length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!client) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       return;
@@ -108,10 +114,12 @@ void PortPublisher::on_datagrams(Listener& listener) {
   for (int i = 0; i < kDatagramsPerEvent; ++i) {
     SocketAddress address;
     address.length = sizeof address.storage;
-    const ssize_t got = ::recvfrom(listener.socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT, address.get(), &address.length);
+    const ssize_t got = ::recvfrom(listener.socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT,
+                                   address.get(), &address.length);
     if (got < 0) return;
     const auto [peer, peer_port] = from_socket_address(address);
-    udp_.on_inbound(listener.socket.get(), peer, peer_port, listener.published.guest, ByteView(buffer).first(static_cast<std::size_t>(got)));
+    udp_.on_inbound(listener.socket.get(), peer, peer_port, listener.published.guest,
+                    ByteView(buffer).first(static_cast<std::size_t>(got)));
   }
 }
 

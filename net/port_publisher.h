@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Published ports: host listeners that lead into the guest. Added and removed while the sandbox runs; a port that
-// cannot be bound is an error of the call that asked for it.
+// Published ports: host listeners that lead into the guest. Added and removed while the sandbox runs; a port
+// that cannot be bound is an error of the call that asked for it.
 #pragma once
 
 #include <memory>

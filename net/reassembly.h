@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts the guest's IP fragments together, within limits. Overlaps end the packet (RFC 5722, and the same for IPv4).
-// Pure: time is an argument.
+// Puts the guest's IP fragments together, within limits. Overlaps end the packet (RFC 5722, and the same for
+// IPv4). Pure: time is an argument.
 #pragma once
 
 #include <map>

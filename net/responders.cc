@@ -50,11 +50,12 @@ Drop Responders::on_arp(ByteView payload) {
   const auto arp = parse_arp(payload);
   if (!arp) return Drop::kBadHeader;
   const auto& v4 = link_.guest().ipv4;
-  if (!v4 || arp->operation.get() != ArpPacket::kRequest || arp->sender_mac != link_.guest().mac) return Drop::kBadHeader;
+  if (!v4 || arp->operation.get() != ArpPacket::kRequest || arp->sender_mac != link_.guest().mac)
+    return Drop::kBadHeader;
   const std::uint32_t sender = arp->sender_ip.get();
   if (sender != 0 && sender != v4->address.v4_value()) return Drop::kSpoofedAddress;
-  // The gateway answers for everyone but the guest itself, so that a netmask that is wrong still leads here; a probe
-  // (sender 0) is about the guest's own address.
+  // The gateway answers for everyone but the guest itself, so that a netmask that is wrong still leads here;
+  // a probe (sender 0) is about the guest's own address.
   if (arp->target_ip.get() == v4->address.v4_value() || sender == 0) return Drop::kNone;
   ArpPacket reply;
   reply.operation = ArpPacket::kReply;
@@ -74,7 +75,8 @@ void Responders::advertise_neighbor(const IpAddress& target, const IpAddress& to
   body.put_u8(kTargetLinkAddress);
   body.put_u8(1);
   body.put_bytes(link_.guest().gateway_mac);
-  const std::uint32_t flags = 0x80000000U | (solicited ? 0x40000000U : 0U) | 0x20000000U;  // router, solicited, override
+  const std::uint32_t flags =
+      0x80000000U | (solicited ? 0x40000000U : 0U) | 0x20000000U;  // router, solicited, override
   link_.send_packet(make_icmp(target, to, kNdpNeighborAdvertisement, 0, flags, body.view(), kNdpHopLimit));
 }
 
@@ -106,15 +108,19 @@ void Responders::advertise_router(const IpAddress& to) {
   body.put_bytes(v6.gateway.bytes());
   // Router advertisements come from a link-local address (RFC 4861 4.2), made of the gateway's MAC.
   const MacAddress& mac = link_.guest().gateway_mac;
-  std::array<std::uint8_t, 16> own{0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(mac[0] ^ 2), mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
+  std::array<std::uint8_t, 16> own{
+      0xfe,   0x80,   0,    0,    0,      0,      0,     0, static_cast<std::uint8_t>(mac[0] ^ 2),
+      mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]};
   const std::uint32_t rest = 64U << 24 | 9000U;  // hop limit, no flags, router lifetime in seconds
-  link_.send_packet(make_icmp(IpAddress::v6(own), to, kNdpRouterAdvertisement, 0, rest, body.view(), kNdpHopLimit));
+  link_.send_packet(
+      make_icmp(IpAddress::v6(own), to, kNdpRouterAdvertisement, 0, rest, body.view(), kNdpHopLimit));
 }
 
 Drop Responders::on_ndp(const IpPacket& packet, const IcmpMessage& message) {
   const auto& v6 = link_.guest().ipv6;
   if (!v6) return Drop::kUnknownProtocol;
-  if (message.type != kNdpNeighborSolicitation && message.type != kNdpRouterSolicitation) return Drop::kUnknownProtocol;
+  if (message.type != kNdpNeighborSolicitation && message.type != kNdpRouterSolicitation)
+    return Drop::kUnknownProtocol;
   if (packet.hop_limit != kNdpHopLimit || message.code != 0) return Drop::kBadHeader;
   const IpAddress to = packet.source.is_unspecified() ? *IpAddress::parse("ff02::1") : packet.source;
   if (message.type == kNdpRouterSolicitation) {
@@ -136,8 +142,11 @@ Drop Responders::on_dhcp(ByteView datagram) {
   ByteReader reader(datagram);
   const auto request = reader.take<DhcpHeader>();
   if (!request) return Drop::kTruncated;
-  if (request->op != 1 || request->hardware_type != 1 || request->hardware_length != 6 || request->magic.get() != kDhcpMagic) return Drop::kBadHeader;
-  if (!std::equal(link_.guest().mac.begin(), link_.guest().mac.end(), request->hardware.begin())) return Drop::kSpoofedMac;
+  if (request->op != 1 || request->hardware_type != 1 || request->hardware_length != 6 ||
+      request->magic.get() != kDhcpMagic)
+    return Drop::kBadHeader;
+  if (!std::equal(link_.guest().mac.begin(), link_.guest().mac.end(), request->hardware.begin()))
+    return Drop::kSpoofedMac;
   std::uint8_t type = 0;
   std::optional<std::uint32_t> wanted;
   while (!reader.empty()) {
@@ -182,7 +191,8 @@ Drop Responders::on_dhcp(ByteView datagram) {
     put_u32(1, v4->prefix == 0 ? 0 : ~std::uint32_t{0} << (32 - v4->prefix));
     put_u32(3, v4->gateway.v4_value());
     put_u32(6, v4->gateway.v4_value());
-    put_option(26, std::array{static_cast<std::uint8_t>(link_.mtu() >> 8), static_cast<std::uint8_t>(link_.mtu())});
+    put_option(
+        26, std::array{static_cast<std::uint8_t>(link_.mtu() >> 8), static_cast<std::uint8_t>(link_.mtu())});
   }
   out.put_u8(255);
   // The client may not take unicast before it has its address: to the broadcast address, at its own MAC.

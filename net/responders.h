@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What makes the link a network: ARP, neighbour discovery, router advertisements and DHCP, all answered statically
-// from the specification. The guest's agent configures the same values by itself; these are for images that insist.
+// What makes the link a network: ARP, neighbour discovery, router advertisements and DHCP, all answered
+// statically from the specification. The guest's agent configures the same values by itself; these are for
+// images that insist.
 #pragma once
 
 #include "net/guest_link.h"

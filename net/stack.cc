@@ -27,25 +27,35 @@ Drop Stack::take(ByteView frame, const VnetHeader& vnet) {
   if (!ethernet) return Drop::kTruncated;
   const auto& guest = s_.link.guest();
   const bool group = (ethernet->destination[0] & 1) != 0;
-  if (ethernet->source != guest.mac || (!group && ethernet->destination != guest.gateway_mac)) return Drop::kSpoofedMac;
+  if (ethernet->source != guest.mac || (!group && ethernet->destination != guest.gateway_mac))
+    return Drop::kSpoofedMac;
   Checksum checksum = Checksum::kVerify;
   if ((vnet.flags & VnetHeader::kNeedsChecksum) != 0) {
     // The sum is left to us, and the bytes reached us over memory: there is nothing it could tell.
-    if (vnet.checksum_start.get() < sizeof(EthernetHeader) || vnet.checksum_start.get() >= frame.size()) return Drop::kBadVnetHeader;
+    if (vnet.checksum_start.get() < sizeof(EthernetHeader) || vnet.checksum_start.get() >= frame.size())
+      return Drop::kBadVnetHeader;
     checksum = Checksum::kTrusted;
   } else if (vnet.gso_type != VnetHeader::kGsoNone) {
     return Drop::kBadVnetHeader;
   }
-  // Segments larger than the MTU are taken as they are: the stream has no use for the cuts. Datagrams would need them.
+  // Segments larger than the MTU are taken as they are: the stream has no use for the cuts. Datagrams would
+  // need them.
   const std::uint8_t gso = vnet.gso_type & static_cast<std::uint8_t>(~VnetHeader::kGsoEcn);
-  if (gso != VnetHeader::kGsoNone && gso != VnetHeader::kGsoTcpv4 && gso != VnetHeader::kGsoTcpv6) return Drop::kBadVnetHeader;
+  if (gso != VnetHeader::kGsoNone && gso != VnetHeader::kGsoTcpv4 && gso != VnetHeader::kGsoTcpv6)
+    return Drop::kBadVnetHeader;
   IpPacket packet;
   Drop drop = Drop::kNone;
   switch (ethernet->type.get()) {
-    case kEtherTypeArp: return responders_.on_arp(reader.rest());
-    case kEtherTypeIpv4: drop = parse_ipv4(reader.rest(), packet); break;
-    case kEtherTypeIpv6: drop = parse_ipv6(reader.rest(), packet); break;
-    default: return Drop::kUnknownEtherType;
+    case kEtherTypeArp:
+      return responders_.on_arp(reader.rest());
+    case kEtherTypeIpv4:
+      drop = parse_ipv4(reader.rest(), packet);
+      break;
+    case kEtherTypeIpv6:
+      drop = parse_ipv6(reader.rest(), packet);
+      break;
+    default:
+      return Drop::kUnknownEtherType;
   }
   if (drop != Drop::kNone) return drop;
   if (gso != VnetHeader::kGsoNone && packet.protocol != kIpProtocolTcp) return Drop::kBadVnetHeader;
@@ -82,10 +92,12 @@ Drop Stack::take_packet(const IpPacket& packet, Checksum checksum) {
     // Before it has its address: DHCP from 0.0.0.0, neighbour discovery from :: or a link-local address.
     if (!v6 && packet.source.is_unspecified() && packet.protocol == kIpProtocolUdp) {
       if (const Drop drop = parse_udp(packet, checksum, datagram); drop != Drop::kNone) return drop;
-      if (datagram.source_port == kDhcpClientPort && datagram.destination_port == kDhcpServerPort) return responders_.on_dhcp(datagram.payload);
+      if (datagram.source_port == kDhcpClientPort && datagram.destination_port == kDhcpServerPort)
+        return responders_.on_dhcp(datagram.payload);
       return Drop::kSpoofedAddress;
     }
-    const bool local = packet.source.is_unspecified() || (packet.source.raw()[0] == 0xfe && (packet.source.raw()[1] & 0xc0) == 0x80);
+    const bool local = packet.source.is_unspecified() ||
+                       (packet.source.raw()[0] == 0xfe && (packet.source.raw()[1] & 0xc0) == 0x80);
     if (!v6 || !local || packet.protocol != kIpProtocolIcmpv6) return Drop::kSpoofedAddress;
     IcmpMessage message;
     if (const Drop drop = parse_icmp(packet, message); drop != Drop::kNone) return drop;
@@ -100,7 +112,8 @@ Drop Stack::take_packet(const IpPacket& packet, Checksum checksum) {
       return Drop::kNone;
     case kIpProtocolUdp: {
       if (const Drop drop = parse_udp(packet, checksum, datagram); drop != Drop::kNone) return drop;
-      if (!v6 && datagram.source_port == kDhcpClientPort && datagram.destination_port == kDhcpServerPort) return responders_.on_dhcp(datagram.payload);
+      if (!v6 && datagram.source_port == kDhcpClientPort && datagram.destination_port == kDhcpServerPort)
+        return responders_.on_dhcp(datagram.payload);
       if (is_group(packet.destination)) return Drop::kMulticast;
       s_.udp.on_packet(packet, datagram);
       return Drop::kNone;
@@ -117,10 +130,12 @@ Drop Stack::take_packet(const IpPacket& packet, Checksum checksum) {
       s_.icmp.on_packet(packet, message);
       return Drop::kNone;
     }
-    default: break;
+    default:
+      break;
   }
   if (is_group(packet.destination)) return Drop::kMulticast;
-  s_.link.send_packet(make_icmp_error(s_.link.gateway(packet.source.family()), packet, Unreachable::kProtocol));
+  s_.link.send_packet(
+      make_icmp_error(s_.link.gateway(packet.source.family()), packet, Unreachable::kProtocol));
   return Drop::kUnknownProtocol;
 }
 

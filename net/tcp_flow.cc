@@ -27,11 +27,26 @@ Connection::Config TcpFlow::config() const {
   return out;
 }
 
-TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, Kind kind, FlowRecord record, const TcpSegment& syn, std::uint32_t initial)
-    : service_(service), key_(key), kind_(kind), record_(std::move(record)), connection_(config(), service.budget_, syn, initial, service.loop_.now()), syn_sequence_(syn.sequence), self_(std::make_shared<TcpFlow*>(this)) {}
+TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, Kind kind, FlowRecord record,
+                 const TcpSegment& syn, std::uint32_t initial)
+    : service_(service),
+      key_(key),
+      kind_(kind),
+      record_(std::move(record)),
+      connection_(config(), service.budget_, syn, initial, service.loop_.now()),
+      syn_sequence_(syn.sequence),
+      self_(std::make_shared<TcpFlow*>(this)) {}
 
-TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd client, FlowRecord record, std::uint32_t initial)
-    : service_(service), key_(key), kind_(Kind::kInbound), record_(std::move(record)), connection_(config(), service.budget_, initial, service.loop_.now()), socket_(std::move(client)), phase_(Phase::kOpen), self_(std::make_shared<TcpFlow*>(this)) {
+TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd client, FlowRecord record,
+                 std::uint32_t initial)
+    : service_(service),
+      key_(key),
+      kind_(Kind::kInbound),
+      record_(std::move(record)),
+      connection_(config(), service.budget_, initial, service.loop_.now()),
+      socket_(std::move(client)),
+      phase_(Phase::kOpen),
+      self_(std::make_shared<TcpFlow*>(this)) {
   tune_stream(socket_.get());
 }
 
@@ -69,8 +84,10 @@ void TcpFlow::dial(const IpAddress& target, std::uint16_t port) {
   socket_ = std::move(socket).value();
   tune_stream(socket_.get());
   const int error = start_connect(socket_.get(), first, first_port);
-  if (error == 0) on_connected();
-  else if (error != EINPROGRESS) dial_failed(error);
+  if (error == 0)
+    on_connected();
+  else if (error != EINPROGRESS)
+    dial_failed(error);
 }
 
 void TcpFlow::start_dns() {
@@ -84,7 +101,8 @@ void TcpFlow::start_inbound() { connection_.start(service_.loop_.now(), *this); 
 void TcpFlow::dial_failed(int error) {
   how_ = error == ECONNREFUSED ? "refused" : "unreachable";
   ++service_.counters_.refused;
-  const bool unreachable = error == ENETUNREACH || error == EHOSTUNREACH || error == ETIMEDOUT || error == ENETDOWN || error == EHOSTDOWN;
+  const bool unreachable = error == ENETUNREACH || error == EHOSTUNREACH || error == ETIMEDOUT ||
+                           error == ENETDOWN || error == EHOSTDOWN;
   close_socket(false);
   if (!unreachable) return connection_.reset(*this);
   // Quote the guest's SYN as it must have looked.
@@ -103,7 +121,9 @@ void TcpFlow::dial_failed(int error) {
   packet.protocol = kIpProtocolTcp;
   packet.whole = quoted.view();
   packet.payload = quoted.view().last(sizeof tcp);
-  service_.link_.send_packet(make_icmp_error(service_.link_.gateway(key_.remote.family()), packet, error == ENETUNREACH ? Unreachable::kNetwork : Unreachable::kHost));
+  service_.link_.send_packet(
+      make_icmp_error(service_.link_.gateway(key_.remote.family()), packet,
+                      error == ENETUNREACH ? Unreachable::kNetwork : Unreachable::kHost));
   connection_.forget(*this);
 }
 
@@ -148,12 +168,15 @@ void TcpFlow::on_proxy(std::uint32_t events) {
   connection_.host_connected(service_.loop_.now(), *this);
 }
 
-void TcpFlow::on_segment(const TcpSegment& segment) { connection_.on_segment(segment, service_.loop_.now(), *this); }
+void TcpFlow::on_segment(const TcpSegment& segment) {
+  connection_.on_segment(segment, service_.loop_.now(), *this);
+}
 
 void TcpFlow::on_timer() {
   const Instant now = service_.loop_.now();
   if (starved_until_ && now >= *starved_until_) starved_until_.reset();
-  if ((phase_ == Phase::kDialing || phase_ == Phase::kProxy) && now >= dial_deadline_) return dial_failed(ETIMEDOUT);
+  if ((phase_ == Phase::kDialing || phase_ == Phase::kProxy) && now >= dial_deadline_)
+    return dial_failed(ETIMEDOUT);
   connection_.on_timer(now, *this);
 }
 
@@ -168,20 +191,27 @@ void TcpFlow::on_link_writable() { connection_.output_ready(service_.loop_.now()
 
 void TcpFlow::on_socket(std::uint32_t events) {
   switch (phase_) {
-    case Phase::kClosed: return;
+    case Phase::kClosed:
+      return;
     case Phase::kDialing: {
       const int error = take_socket_error(socket_.get());
-      if (error != 0) dial_failed(error);
-      else if ((events & EPOLLOUT) != 0) on_connected();
+      if (error != 0)
+        dial_failed(error);
+      else if ((events & EPOLLOUT) != 0)
+        on_connected();
       break;
     }
-    case Phase::kProxy: on_proxy(events); break;
+    case Phase::kProxy:
+      on_proxy(events);
+      break;
     case Phase::kOpen:
-      if ((events & EPOLLOUT) != 0 || ((events & (EPOLLHUP | EPOLLERR)) != 0 && (interest_ & EPOLLOUT) != 0)) {
+      if ((events & EPOLLOUT) != 0 ||
+          ((events & (EPOLLHUP | EPOLLERR)) != 0 && (interest_ & EPOLLOUT) != 0)) {
         flush_held();
         if (!dead_ && held_.empty()) connection_.host_writable(service_.loop_.now(), *this);
       }
-      if (!dead_ && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (interest_ & EPOLLIN) != 0) read_host();
+      if (!dead_ && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (interest_ & EPOLLIN) != 0)
+        read_host();
       break;
   }
 }
@@ -190,7 +220,8 @@ void TcpFlow::read_host() {
   for (int round = 0; round < kReadsPerEvent && !dead_; ++round) {
     const MutableBytes room = connection_.host_buffer();
     if (room.empty()) {
-      if (!connection_.send_buffer_full()) starved_until_ = service_.loop_.now() + kStarvedRetry;  // no memory now
+      if (!connection_.send_buffer_full())
+        starved_until_ = service_.loop_.now() + kStarvedRetry;  // no memory now
       return;
     }
     const ssize_t got = ::recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
@@ -221,7 +252,8 @@ void TcpFlow::read_host() {
 std::size_t TcpFlow::write_host(ByteView bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t sent = ::send(socket_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent =
+        ::send(socket_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN) {
@@ -270,12 +302,15 @@ void TcpFlow::inspect() {
   std::size_t pass = inspect_.size();
   if (guard_ && guard_->from_guest(inspect_, pass) == HttpGuard::Result::kDenied) {
     record_.evidence = NameEvidence::kAmbiguous;
-    record_.decision = {Verdict::kDeny, record_.decision.rule, "a later request is for another host or unclear"};
+    record_.decision = {Verdict::kDeny, record_.decision.rule,
+                        "a later request is for another host or unclear"};
     return deny();
   }
   held_.insert(held_.end(), inspect_.begin(), inspect_.begin() + static_cast<std::ptrdiff_t>(pass));
-  if (pass == inspect_.size()) inspect_ = Bytes();
-  else inspect_.erase(inspect_.begin(), inspect_.begin() + static_cast<std::ptrdiff_t>(pass));
+  if (pass == inspect_.size())
+    inspect_ = Bytes();
+  else
+    inspect_.erase(inspect_.begin(), inspect_.begin() + static_cast<std::ptrdiff_t>(pass));
   flush_held();
 }
 
@@ -287,14 +322,19 @@ void TcpFlow::conclude(const Sniff& sniff) {
       record_.evidence = sniff.name ? NameEvidence::kName : NameEvidence::kNone;
       record_.shown_name = sniff.name;
       break;
-    case Sniff::Kind::kOpaque: record_.evidence = NameEvidence::kOpaque; break;
+    case Sniff::Kind::kOpaque:
+      record_.evidence = NameEvidence::kOpaque;
+      break;
     case Sniff::Kind::kNeedMore:
-    case Sniff::Kind::kAmbiguous: record_.evidence = NameEvidence::kAmbiguous; break;
+    case Sniff::Kind::kAmbiguous:
+      record_.evidence = NameEvidence::kAmbiguous;
+      break;
   }
   service_.engine_.rejudge(record_);
   if (record_.decision.verdict != Verdict::kAllow) return deny();
   sniffing_ = false;
-  if (sniff.kind == Sniff::Kind::kHttp && sniff.name && !service_.engine_.policy().observe()) guard_.emplace(*sniff.name);
+  if (sniff.kind == Sniff::Kind::kHttp && sniff.name && !service_.engine_.policy().observe())
+    guard_.emplace(*sniff.name);
   noted_ = true;
   service_.engine_.note_allowed(record_);
 }
@@ -327,8 +367,10 @@ void TcpFlow::flush_held() {
   if (held_.empty() || phase_ != Phase::kOpen) return;
   const std::size_t sent = write_host(held_);
   if (dead_) return;
-  if (sent == held_.size()) held_ = Bytes();
-  else held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(sent));
+  if (sent == held_.size())
+    held_ = Bytes();
+  else
+    held_.erase(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(sent));
   if (held_.empty() && inspect_.empty() && eof_waiting_) {
     eof_waiting_ = false;
     deliver_eof();
@@ -337,8 +379,10 @@ void TcpFlow::flush_held() {
 
 void TcpFlow::deliver_eof() {
   if (kind_ == Kind::kDns) {
-    if (dns_open_ == 0) connection_.host_eof(service_.loop_.now(), *this);
-    else eof_waiting_ = true;
+    if (dns_open_ == 0)
+      connection_.host_eof(service_.loop_.now(), *this);
+    else
+      eof_waiting_ = true;
     return;
   }
   if (phase_ != Phase::kOpen) return;
@@ -371,7 +415,8 @@ void TcpFlow::feed_dns() {
       if (flow == nullptr || flow->dead_) return;
       --flow->dns_open_;
       const Instant now = flow->service_.loop_.now();
-      const std::array<std::uint8_t, 2> prefix{static_cast<std::uint8_t>(reply.size() >> 8), static_cast<std::uint8_t>(reply.size())};
+      const std::array<std::uint8_t, 2> prefix{static_cast<std::uint8_t>(reply.size() >> 8),
+                                               static_cast<std::uint8_t>(reply.size())};
       for (ByteView part : {ByteView(prefix), ByteView(reply)}) {
         while (!part.empty()) {
           const MutableBytes room = flow->connection_.host_buffer();
@@ -428,7 +473,8 @@ void TcpFlow::settle() {
     } else if (phase_ == Phase::kProxy) {
       wanted = EPOLLIN | (held_.empty() ? 0U : std::uint32_t{EPOLLOUT});
     } else if (phase_ == Phase::kOpen && connection_.state() == Connection::State::kOpen) {
-      if (!connection_.host_eof_seen() && !connection_.send_buffer_full() && !starved_until_) wanted |= EPOLLIN;
+      if (!connection_.host_eof_seen() && !connection_.send_buffer_full() && !starved_until_)
+        wanted |= EPOLLIN;
       const bool inspector_waits = guard_ && guard_->waits_for_server();
       if (!held_.empty() || (connection_.wants_host_writable() && !inspector_waits)) wanted |= EPOLLOUT;
     }

@@ -14,8 +14,10 @@ class TcpFlow final : public ConnectionIo {
  public:
   // How the host side comes about.
   enum class Kind : std::uint8_t { kOutbound, kInbound, kDns };
-  TcpFlow(TcpService& service, const TcpService::Key& key, Kind kind, FlowRecord record, const TcpSegment& syn, std::uint32_t initial);
-  TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd client, FlowRecord record, std::uint32_t initial);
+  TcpFlow(TcpService& service, const TcpService::Key& key, Kind kind, FlowRecord record,
+          const TcpSegment& syn, std::uint32_t initial);
+  TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd client, FlowRecord record,
+          std::uint32_t initial);
   ~TcpFlow() override;
 
   // Starts dialling `target`, through the upstream proxy if there is one and the target is not this host.
@@ -88,8 +90,8 @@ class TcpFlow final : public ConnectionIo {
   std::unique_ptr<ProxyHandshake> handshake_;
   IpAddress target_;
   std::uint16_t target_port_ = 0;
-  Bytes inspect_;  // the guest's bytes not judged yet
-  Bytes held_;     // judged, waiting for the socket
+  Bytes inspect_;                   // the guest's bytes not judged yet
+  Bytes held_;                      // judged, waiting for the socket
   std::shared_ptr<TcpFlow*> self_;  // for replies that may outlive the flow
   int dns_open_ = 0;
 };

@@ -12,8 +12,8 @@ constexpr std::uint16_t kDnsPort = 53;
 constexpr std::uint16_t kEphemeralFirst = 49152;
 constexpr int kPortTries = 64;
 
-// A keyed mix (two rounds of multiply and fold): the guest chooses ports and addresses, so it must not be able to
-// choose collisions.
+// A keyed mix (two rounds of multiply and fold): the guest chooses ports and addresses, so it must not be
+// able to choose collisions.
 std::uint64_t mix(std::uint64_t value, std::uint64_t secret) {
   std::uint64_t out = (value ^ secret) * 0x9e3779b97f4a7c15U;
   out ^= out >> 32;
@@ -31,11 +31,19 @@ std::size_t TcpService::Hash::operator()(const Key& key) const {
   }
   std::uint64_t out = mix(high, secret);
   out = mix(out ^ low, secret + 0x9e3779b97f4a7c15U);
-  return static_cast<std::size_t>(mix(out ^ (static_cast<std::uint64_t>(key.remote_port) << 16 | key.guest_port), secret));
+  return static_cast<std::size_t>(
+      mix(out ^ (static_cast<std::uint64_t>(key.remote_port) << 16 | key.guest_port), secret));
 }
 
-TcpService::TcpService(EventLoop& loop, GuestLink& link, Engine& engine, DnsProxy& dns, RandomSource& random, const proto::NetSpec& spec, std::string proxy_password)
-    : loop_(loop), link_(link), engine_(engine), dns_(dns), random_(random), max_flows_(spec.limits.max_connections != 0 ? spec.limits.max_connections : proto::kNetDefaultFlows), flows_(16, Hash{random.next()}) {
+TcpService::TcpService(EventLoop& loop, GuestLink& link, Engine& engine, DnsProxy& dns, RandomSource& random,
+                       const proto::NetSpec& spec, std::string proxy_password)
+    : loop_(loop),
+      link_(link),
+      engine_(engine),
+      dns_(dns),
+      random_(random),
+      max_flows_(spec.limits.max_connections != 0 ? spec.limits.max_connections : proto::kNetDefaultFlows),
+      flows_(16, Hash{random.next()}) {
   budget_.limit = spec.limits.buffer_bytes;
   if (spec.proxy) proxy_ = UpstreamProxy{*spec.proxy, std::move(proxy_password)};
 }
@@ -44,11 +52,13 @@ TcpService::~TcpService() { loop_.cancel_timer(timer_); }
 
 std::uint32_t TcpService::initial_sequence(const Key& key) {
   // RFC 6528: a keyed hash of the connection plus a clock of four microseconds.
-  return static_cast<std::uint32_t>(Hash{flows_.hash_function().secret ^ 0x5bd1e995}(key)) + static_cast<std::uint32_t>(loop_.now().ns / 4000);
+  return static_cast<std::uint32_t>(Hash{flows_.hash_function().secret ^ 0x5bd1e995}(key)) +
+         static_cast<std::uint32_t>(loop_.now().ns / 4000);
 }
 
 void TcpService::send_reset(const IpPacket& packet, const TcpSegment& segment) {
-  if (const auto answer = reset_for(segment)) link_.send_tcp(packet.destination, segment.destination_port, packet.source, segment.source_port, *answer);
+  if (const auto answer = reset_for(segment))
+    link_.send_tcp(packet.destination, segment.destination_port, packet.source, segment.source_port, *answer);
 }
 
 void TcpService::on_packet(const IpPacket& packet, Checksum checksum) {
@@ -90,21 +100,24 @@ void TcpService::open_outbound(const IpPacket& packet, const TcpSegment& segment
     link_.drop(Drop::kLimit);
     return send_reset(packet, segment);
   }
-  auto owned = std::make_unique<TcpFlow>(*this, key, dns ? TcpFlow::Kind::kDns : TcpFlow::Kind::kOutbound, std::move(record), segment, initial_sequence(key));
+  auto owned = std::make_unique<TcpFlow>(*this, key, dns ? TcpFlow::Kind::kDns : TcpFlow::Kind::kOutbound,
+                                         std::move(record), segment, initial_sequence(key));
   TcpFlow& flow = *owned;
   flows_.emplace(key, std::move(owned));
   if (dns) {
     flow.start_dns();
   } else if (gateway) {
     // The gateway stands for this host's own loopback; the policy has asked for a rule that names the port.
-    flow.dial(packet.destination.is_v4() ? IpAddress::v4(0x7f000001) : *IpAddress::parse("::1"), segment.destination_port);
+    flow.dial(packet.destination.is_v4() ? IpAddress::v4(0x7f000001) : *IpAddress::parse("::1"),
+              segment.destination_port);
   } else {
     flow.dial(unmap(packet.destination), segment.destination_port);
   }
   flow.settle();
 }
 
-void TcpService::accept_inbound(UniqueFd client, const IpAddress& peer, std::uint16_t peer_port, std::uint16_t guest_port) {
+void TcpService::accept_inbound(UniqueFd client, const IpAddress& peer, std::uint16_t peer_port,
+                                std::uint16_t guest_port) {
   FlowRecord record;
   record.protocol = FlowProtocol::kTcp;
   record.ingress = true;
@@ -122,17 +135,24 @@ void TcpService::accept_inbound(UniqueFd client, const IpAddress& peer, std::uin
   Key key{peer, peer_port, guest_port};
   const AddressClass peer_class = engine_.classifier().classify(peer);
   const bool has_family = !link_.guest_address(peer.family()).is_unspecified();
-  if (!has_family || is_guarded(peer_class) || peer == link_.guest_address(peer.family()) || flows_.contains(key)) {
+  if (!has_family || is_guarded(peer_class) || peer == link_.guest_address(peer.family()) ||
+      flows_.contains(key)) {
     const bool v4 = !link_.guest_address(IpAddress::Family::kV4).is_unspecified();
-    key.remote = link_.gateway(v4 && (peer.is_v4() || link_.guest_address(IpAddress::Family::kV6).is_unspecified()) ? IpAddress::Family::kV4 : IpAddress::Family::kV6);
+    key.remote =
+        link_.gateway(v4 && (peer.is_v4() || link_.guest_address(IpAddress::Family::kV6).is_unspecified())
+                          ? IpAddress::Family::kV4
+                          : IpAddress::Family::kV6);
     for (int i = 0; i < kPortTries; ++i) {
-      key.remote_port = static_cast<std::uint16_t>(kEphemeralFirst + random_.next() % (65536 - kEphemeralFirst));
+      key.remote_port =
+          static_cast<std::uint16_t>(kEphemeralFirst + random_.next() % (65536 - kEphemeralFirst));
       if (!flows_.contains(key)) break;
     }
   }
-  if (flows_.contains(key) || engine_.budget_spent() || !engine_.flow_opened(max_flows_)) return make_abortive(client.get());
+  if (flows_.contains(key) || engine_.budget_spent() || !engine_.flow_opened(max_flows_))
+    return make_abortive(client.get());
   ++counters_.accepted;
-  auto owned = std::make_unique<TcpFlow>(*this, key, std::move(client), std::move(record), initial_sequence(key));
+  auto owned =
+      std::make_unique<TcpFlow>(*this, key, std::move(client), std::move(record), initial_sequence(key));
   TcpFlow& flow = *owned;
   flows_.emplace(key, std::move(owned));
   flow.start_inbound();
@@ -196,7 +216,8 @@ void TcpService::reap() {
   }
 }
 
-// Deadlines move with every segment; the heap keeps the earliest known one per flow and looks again when it comes.
+// Deadlines move with every segment; the heap keeps the earliest known one per flow and looks again when it
+// comes.
 void TcpService::schedule(TcpFlow& flow) {
   const auto deadline = flow.deadline();
   if (!deadline || (flow.scheduled && *flow.scheduled <= *deadline)) return;
@@ -228,7 +249,8 @@ void TcpService::run_timers() {
     if (flow.scheduled && *flow.scheduled != entry.at) continue;
     flow.scheduled.reset();
     const auto deadline = flow.deadline();
-    if (deadline && *deadline <= now) flow.on_timer();
+    if (deadline && *deadline <= now)
+      flow.on_timer();
     else if (deadline) {
       schedule(flow);
       continue;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // TCP flows: the guest's connections out to host sockets, published ports in, and DNS over TCP.
 //
-// Theory of operation. A flow joins a Connection (the guest's end) to a host socket. Events of either side run the
-// machine, which calls back into the flow. Before a flow whose policy asks for a name may pass guest bytes, they are
-// collected in `held_` and read by sniff_name(); once judged, they go first. Streams that were confirmed by an HTTP
-// Host stay under an HttpGuard. This inspection stage is where interception of TLS will stand: it sees the guest's
-// bytes in order, exactly once, before any of them reaches the host.
+// Theory of operation. A flow joins a Connection (the guest's end) to a host socket. Events of either side
+// run the machine, which calls back into the flow. Before a flow whose policy asks for a name may pass guest
+// bytes, they are collected in `held_` and read by sniff_name(); once judged, they go first. Streams that
+// were confirmed by an HTTP Host stay under an HttpGuard. This inspection stage is where interception of TLS
+// will stand: it sees the guest's bytes in order, exactly once, before any of them reaches the host.
 //
 // Flows that end inside a callback are collected and destroyed when the entry point that ran them is done.
 #pragma once
@@ -46,7 +46,8 @@ class TcpService {
     friend bool operator==(const Key&, const Key&) = default;
   };
 
-  TcpService(EventLoop& loop, GuestLink& link, Engine& engine, DnsProxy& dns, RandomSource& random, const proto::NetSpec& spec, std::string proxy_password);
+  TcpService(EventLoop& loop, GuestLink& link, Engine& engine, DnsProxy& dns, RandomSource& random,
+             const proto::NetSpec& spec, std::string proxy_password);
   ~TcpService();
   TcpService(const TcpService&) = delete;
   TcpService& operator=(const TcpService&) = delete;
@@ -61,8 +62,10 @@ class TcpService {
   void rejudge_all();
   // Resets everything (byte budget spent).
   void reset_all(const char* why);
-  // A client was accepted on a published port: connects it to the guest's `port`. Closes it if that cannot be.
-  void accept_inbound(UniqueFd client, const IpAddress& peer, std::uint16_t peer_port, std::uint16_t guest_port);
+  // A client was accepted on a published port: connects it to the guest's `port`. Closes it if that cannot
+  // be.
+  void accept_inbound(UniqueFd client, const IpAddress& peer, std::uint16_t peer_port,
+                      std::uint16_t guest_port);
 
   [[nodiscard]] const TcpCounters& counters() const { return counters_; }
   [[nodiscard]] const BufferBudget& budget() const { return budget_; }

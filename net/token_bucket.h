@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A token bucket that may go into debt: what is charged always passes, and the next has to wait until the debt is
-// paid. A one-time credit is spent first and never refilled. Pure: time is an argument.
+// A token bucket that may go into debt: what is charged always passes, and the next has to wait until the
+// debt is paid. A one-time credit is spent first and never refilled. Pure: time is an argument.
 #pragma once
 
 #include <algorithm>
@@ -13,9 +13,13 @@ namespace msb::net {
 class TokenBucket {
  public:
   TokenBucket() = default;  // without limit
-  // `per_second` tokens, at most that many saved up; `credit` extra at the start. 0 per second: without limit.
+  // `per_second` tokens, at most that many saved up; `credit` extra at the start. 0 per second: without
+  // limit.
   TokenBucket(std::uint64_t per_second, std::uint64_t credit, Instant now)
-      : rate_(static_cast<double>(per_second)), level_(rate_), credit_(static_cast<double>(credit)), at_(now) {}
+      : rate_(static_cast<double>(per_second)),
+        level_(rate_),
+        credit_(static_cast<double>(credit)),
+        at_(now) {}
   [[nodiscard]] bool limited() const { return rate_ > 0; }
   void charge(std::uint64_t tokens, Instant now) {
     if (!limited()) return;

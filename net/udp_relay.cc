@@ -18,7 +18,13 @@ constexpr Duration kSweep = std::chrono::seconds(15);
 }  // namespace
 
 UdpRelay::UdpRelay(EventLoop& loop, GuestLink& link, Engine& engine, DnsProxy& dns, std::uint32_t max_flows)
-    : loop_(loop), link_(link), engine_(engine), dns_(dns), max_flows_(max_flows), buffer_(new std::uint8_t[kBuffer]), alive_(std::make_shared<bool>(true)) {}
+    : loop_(loop),
+      link_(link),
+      engine_(engine),
+      dns_(dns),
+      max_flows_(max_flows),
+      buffer_(new std::uint8_t[kBuffer]),
+      alive_(std::make_shared<bool>(true)) {}
 
 UdpRelay::~UdpRelay() {
   *alive_ = false;
@@ -32,16 +38,18 @@ void UdpRelay::answer_dns(const IpPacket& packet, const UdpDatagram& datagram) {
   const IpAddress server = packet.destination;
   const IpAddress guest = packet.source;
   const std::uint16_t port = datagram.source_port;
-  dns_.query(datagram.payload, DnsProxy::Transport::kUdp, [this, alive = alive_, server, guest, port](Bytes reply) {
-    if (!*alive) return;
-    link_.send_udp(server, kDnsPort, guest, port, reply);
-    link_.flush();
-  });
+  dns_.query(datagram.payload, DnsProxy::Transport::kUdp,
+             [this, alive = alive_, server, guest, port](Bytes reply) {
+               if (!*alive) return;
+               link_.send_udp(server, kDnsPort, guest, port, reply);
+               link_.flush();
+             });
 }
 
 void UdpRelay::on_packet(const IpPacket& packet, const UdpDatagram& datagram) {
   const bool gateway = engine_.classifier().is_gateway(packet.destination);
-  if (datagram.destination_port == kDnsPort && (gateway || engine_.policy().has_name_rules())) return answer_dns(packet, datagram);
+  if (datagram.destination_port == kDnsPort && (gateway || engine_.policy().has_name_rules()))
+    return answer_dns(packet, datagram);
   const Key key{packet.destination, datagram.destination_port, datagram.source_port};
   const auto it = flows_.find(key);
   if (it == flows_.end()) return open_flow(packet, datagram, key);
@@ -73,10 +81,13 @@ void UdpRelay::open_flow(const IpPacket& packet, const UdpDatagram& datagram, co
     return link_.send_packet(make_icmp_error(gateway, packet, Unreachable::kAdminProhibited));
   }
   const bool to_gateway = engine_.classifier().is_gateway(packet.destination);
-  const IpAddress target = to_gateway ? (packet.destination.is_v4() ? IpAddress::v4(0x7f000001) : *IpAddress::parse("::1")) : unmap(packet.destination);
+  const IpAddress target =
+      to_gateway ? (packet.destination.is_v4() ? IpAddress::v4(0x7f000001) : *IpAddress::parse("::1"))
+                 : unmap(packet.destination);
   Flow flow;
   auto socket = open_socket(target.family(), SOCK_DGRAM);
-  int error = socket ? start_connect(socket->get(), target, datagram.destination_port) : socket.error().sys_errno;
+  int error =
+      socket ? start_connect(socket->get(), target, datagram.destination_port) : socket.error().sys_errno;
   if (error == 0) {
     // As for streams: an address that turns out to be this machine's own was judged wrongly.
     const AddressClass address_class = engine_.classifier().classify(packet.destination);
@@ -84,10 +95,12 @@ void UdpRelay::open_flow(const IpPacket& packet, const UdpDatagram& datagram, co
   }
   if (error != 0) {
     engine_.flow_closed();
-    return link_.send_packet(make_icmp_error(gateway, packet, error == ENETUNREACH ? Unreachable::kNetwork : Unreachable::kHost));
+    return link_.send_packet(
+        make_icmp_error(gateway, packet, error == ENETUNREACH ? Unreachable::kNetwork : Unreachable::kHost));
   }
   const int off = target.is_v4() ? IP_PMTUDISC_DONT : IPV6_PMTUDISC_DONT;
-  (void)::setsockopt(socket->get(), target.is_v4() ? IPPROTO_IP : IPPROTO_IPV6, target.is_v4() ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &off, sizeof off);
+  (void)::setsockopt(socket->get(), target.is_v4() ? IPPROTO_IP : IPPROTO_IPV6,
+                     target.is_v4() ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER, &off, sizeof off);
   flow.record = std::move(record);
   flow.socket = std::move(socket).value();
   auto token = loop_.add(flow.socket.get(), EPOLLIN, [this, key](std::uint32_t) {
@@ -112,7 +125,8 @@ void UdpRelay::send_to_host(Flow& flow, const Key& key, ByteView payload) {
     sent = ::send(flow.socket.get(), payload.data(), payload.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   } else {
     const SocketAddress to = to_socket_address(flow.peer, flow.peer_port);
-    sent = ::sendto(flow.shared, payload.data(), payload.size(), MSG_NOSIGNAL | MSG_DONTWAIT, to.get(), to.length);
+    sent = ::sendto(flow.shared, payload.data(), payload.size(), MSG_NOSIGNAL | MSG_DONTWAIT, to.get(),
+                    to.length);
   }
   if (sent >= 0) return;
   ++counters_.dropped;
@@ -143,7 +157,8 @@ void UdpRelay::report_error(const Key& key, int error) {
   packet.payload = quoted.view().last(sizeof udp);
   const bool refused = error == ECONNREFUSED;
   // "Port unreachable" has to come from the destination itself to be believed.
-  link_.send_packet(make_icmp_error(refused ? key.remote : link_.gateway(key.remote.family()), packet, refused ? Unreachable::kPort : Unreachable::kHost));
+  link_.send_packet(make_icmp_error(refused ? key.remote : link_.gateway(key.remote.family()), packet,
+                                    refused ? Unreachable::kPort : Unreachable::kHost));
 }
 
 void UdpRelay::on_readable(const Key& key) {
@@ -168,13 +183,17 @@ void UdpRelay::on_readable(const Key& key) {
   }
 }
 
-void UdpRelay::on_inbound(int socket, const IpAddress& peer, std::uint16_t peer_port, std::uint16_t guest_port, ByteView payload) {
+void UdpRelay::on_inbound(int socket, const IpAddress& peer, std::uint16_t peer_port,
+                          std::uint16_t guest_port, ByteView payload) {
   const AddressClass peer_class = engine_.classifier().classify(peer);
   Key key{peer, peer_port, guest_port};
   const bool has_family = !link_.guest_address(peer.family()).is_unspecified();
   if (!has_family || is_guarded(peer_class)) {
     const bool v4 = !link_.guest_address(IpAddress::Family::kV4).is_unspecified();
-    key.remote = link_.gateway(v4 && (peer.is_v4() || link_.guest_address(IpAddress::Family::kV6).is_unspecified()) ? IpAddress::Family::kV4 : IpAddress::Family::kV6);
+    key.remote =
+        link_.gateway(v4 && (peer.is_v4() || link_.guest_address(IpAddress::Family::kV6).is_unspecified())
+                          ? IpAddress::Family::kV4
+                          : IpAddress::Family::kV6);
   }
   auto it = flows_.find(key);
   if (it != flows_.end() && (it->second.shared != socket || it->second.peer != peer)) {
@@ -221,7 +240,8 @@ UdpRelay::Flows::iterator UdpRelay::close(Flows::iterator it, const char* how) {
 }
 
 void UdpRelay::forget_socket(int socket) {
-  for (auto it = flows_.begin(); it != flows_.end();) it = it->second.shared == socket ? close(it, "unpublished") : std::next(it);
+  for (auto it = flows_.begin(); it != flows_.end();)
+    it = it->second.shared == socket ? close(it, "unpublished") : std::next(it);
 }
 
 void UdpRelay::rejudge_all() {
@@ -243,7 +263,8 @@ void UdpRelay::close_all(const char* why) {
 
 void UdpRelay::expire() {
   const Instant now = loop_.now();
-  for (auto it = flows_.begin(); it != flows_.end();) it = it->second.last + kIdle <= now ? close(it, "idle") : std::next(it);
+  for (auto it = flows_.begin(); it != flows_.end();)
+    it = it->second.last + kIdle <= now ? close(it, "idle") : std::next(it);
   denied_.clear();
   arm();
 }

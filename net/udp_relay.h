@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UDP flows: one connected host socket per (guest port, remote address and port); ICMP errors of the host become ICMP
-// errors to the guest. Published UDP ports: a flow per client, towards the guest.
+// UDP flows: one connected host socket per (guest port, remote address and port); ICMP errors of the host
+// become ICMP errors to the guest. Published UDP ports: a flow per client, towards the guest.
 #pragma once
 
 #include <array>
@@ -33,7 +33,8 @@ class UdpRelay {
 
   void on_packet(const IpPacket& packet, const UdpDatagram& datagram);
   // A datagram for a published port: `socket` (borrowed, of the port) answers `peer`.
-  void on_inbound(int socket, const IpAddress& peer, std::uint16_t peer_port, std::uint16_t guest_port, ByteView payload);
+  void on_inbound(int socket, const IpAddress& peer, std::uint16_t peer_port, std::uint16_t guest_port,
+                  ByteView payload);
   // Forgets flows that answer through `socket`, which is about to be closed.
   void forget_socket(int socket);
   void rejudge_all();
@@ -50,10 +51,10 @@ class UdpRelay {
   };
   struct Flow {
     FlowRecord record;
-    UniqueFd socket;     // egress
+    UniqueFd socket;  // egress
     EventLoop::IoToken token;
-    int shared = -1;     // ingress: the published port's socket
-    IpAddress peer;      // ingress: whom to answer
+    int shared = -1;  // ingress: the published port's socket
+    IpAddress peer;   // ingress: whom to answer
     std::uint16_t peer_port = 0;
     Instant last;
   };

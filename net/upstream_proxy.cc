@@ -9,7 +9,8 @@ using Kind = proto::NetProxySpec::Kind;
 constexpr std::size_t kMaxReply = 8192;
 }  // namespace
 
-ProxyHandshake::ProxyHandshake(const UpstreamProxy& proxy, const IpAddress& target, std::uint16_t port) : proxy_(proxy), target_(target), port_(port) {
+ProxyHandshake::ProxyHandshake(const UpstreamProxy& proxy, const IpAddress& target, std::uint16_t port)
+    : proxy_(proxy), target_(target), port_(port) {
   ByteWriter out;
   const std::string& user = proxy.spec.user;
   switch (proxy.spec.kind) {
@@ -34,7 +35,9 @@ ProxyHandshake::ProxyHandshake(const UpstreamProxy& proxy, const IpAddress& targ
     case Kind::kHttp: {
       const std::string where = endpoint_text(target, port);
       out.put_text("CONNECT " + where + " HTTP/1.1\r\nHost: " + where + "\r\n");
-      if (!user.empty()) out.put_text("Proxy-Authorization: Basic " + base64_encode(as_bytes(user + ":" + proxy.password)) + "\r\n");
+      if (!user.empty())
+        out.put_text("Proxy-Authorization: Basic " + base64_encode(as_bytes(user + ":" + proxy.password)) +
+                     "\r\n");
       out.put_text("\r\n");
       break;
     }
@@ -84,7 +87,8 @@ ProxyHandshake::State ProxyHandshake::feed_socks5(Bytes& rest) {
     } else {
       if (input_.size() < 5) return state_;
       if (input_[0] != 5 || input_[1] != 0) return fail();
-      const std::size_t address = input_[3] == 1 ? 4 : (input_[3] == 4 ? 16 : (input_[3] == 3 ? input_[4] + 1U : 0));
+      const std::size_t address =
+          input_[3] == 1 ? 4 : (input_[3] == 4 ? 16 : (input_[3] == 3 ? input_[4] + 1U : 0));
       if (address == 0) return fail();
       const std::size_t total = 4 + address + 2;
       if (input_.size() < total) return state_;
@@ -100,7 +104,8 @@ ProxyHandshake::State ProxyHandshake::feed(ByteView bytes, Bytes& rest) {
   if (bytes.size() > kMaxReply - input_.size()) return fail();
   input_.insert(input_.end(), bytes.begin(), bytes.end());
   switch (proxy_.spec.kind) {
-    case Kind::kSocks5: return feed_socks5(rest);
+    case Kind::kSocks5:
+      return feed_socks5(rest);
     case Kind::kSocks4:
       if (input_.size() < 8) return state_;
       if (input_[0] != 0 || input_[1] != 90) return fail();

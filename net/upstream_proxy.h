@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asking an upstream proxy for a connection: SOCKS4, SOCKS5 (RFC 1928, RFC 1929) and HTTP CONNECT (RFC 9110 9.3.6).
-// Pure: bytes in, bytes out.
+// Asking an upstream proxy for a connection: SOCKS4, SOCKS5 (RFC 1928, RFC 1929) and HTTP CONNECT (RFC
+// 9110 9.3.6). Pure: bytes in, bytes out.
 #pragma once
 
 #include <cstdint>

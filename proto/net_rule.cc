@@ -8,7 +8,8 @@
 namespace msb::proto {
 namespace {
 
-constexpr std::array<std::string_view, 7> kGroups{"public", "private", "loopback", "link-local", "meta", "multicast", "host"};
+constexpr std::array<std::string_view, 7> kGroups{"public", "private",   "loopback", "link-local",
+                                                  "meta",   "multicast", "host"};
 constexpr std::array<std::string_view, 5> kProtocols{"any", "tcp", "udp", "icmpv4", "icmpv6"};
 constexpr std::array<std::string_view, 2> kActions{"allow", "deny"};
 constexpr std::array<std::string_view, 3> kDirections{"egress", "ingress", "any"};
@@ -52,14 +53,15 @@ std::optional<std::size_t> index_of(std::string_view word, const std::array<std:
 }
 
 Error bad(std::string_view token, const std::string& why) {
-  return make_error(Errc::kInvalid, "network rule \"%.*s\": %s", static_cast<int>(std::min<std::size_t>(token.size(), 300)),
-                    token.data(), why.c_str());
+  return make_error(Errc::kInvalid, "network rule \"%.*s\": %s",
+                    static_cast<int>(std::min<std::size_t>(token.size(), 300)), token.data(), why.c_str());
 }
 
 std::string quoted(std::string_view word) { return "\"" + std::string(word.substr(0, 80)) + "\""; }
 
 Status parse_name_target(std::string_view token, std::string_view text, NetRule::Target kind, NetRule& rule) {
-  if (text.empty() || text.front() == '.' || text.back() == '.') return bad(token, "a name has no dot at its ends");
+  if (text.empty() || text.front() == '.' || text.back() == '.')
+    return bad(token, "a name has no dot at its ends");
   auto name = Hostname::parse(text);
   if (!name) return bad(token, name.error().text);
   if (kind == NetRule::Target::kSuffix && name->labels() < 2) {
@@ -89,9 +91,12 @@ Status parse_target(std::string_view token, std::string_view target, bool bracke
     rule.group = static_cast<NetGroup>(*group);
     return {};
   }
-  if (target.starts_with("domain=")) return parse_name_target(token, target.substr(7), NetRule::Target::kDomain, rule);
-  if (target.starts_with("suffix=")) return parse_name_target(token, target.substr(7), NetRule::Target::kSuffix, rule);
-  if (target.starts_with("*.")) return parse_name_target(token, target.substr(2), NetRule::Target::kSuffix, rule);
+  if (target.starts_with("domain="))
+    return parse_name_target(token, target.substr(7), NetRule::Target::kDomain, rule);
+  if (target.starts_with("suffix="))
+    return parse_name_target(token, target.substr(7), NetRule::Target::kSuffix, rule);
+  if (target.starts_with("*."))
+    return parse_name_target(token, target.substr(2), NetRule::Target::kSuffix, rule);
   if (const auto prefix = IpPrefix::parse(target); prefix && prefix->address.is_v4()) {
     rule.target = NetRule::Target::kPrefix;
     rule.prefix = *prefix;
@@ -100,7 +105,8 @@ Status parse_target(std::string_view token, std::string_view target, bool bracke
   if (target.find('.') == std::string_view::npos) {
     const std::string meant = hint(target, kTargets);
     return bad(token, "unknown target " + quoted(target) +
-                          (meant.empty() ? "; write domain=" + std::string(target.substr(0, 80)) + " for a one-label name"
+                          (meant.empty() ? "; write domain=" + std::string(target.substr(0, 80)) +
+                                               " for a one-label name"
                                          : meant));
   }
   return parse_name_target(token, target, NetRule::Target::kDomain, rule);
@@ -136,7 +142,9 @@ Status check_combination(std::string_view token, const NetRule& rule) {
 }  // namespace
 
 std::string_view net_group_name(NetGroup group) { return kGroups[static_cast<std::size_t>(group)]; }
-std::string_view net_protocol_name(NetProtocol protocol) { return kProtocols[static_cast<std::size_t>(protocol)]; }
+std::string_view net_protocol_name(NetProtocol protocol) {
+  return kProtocols[static_cast<std::size_t>(protocol)];
+}
 std::string_view net_action_name(NetAction action) { return kActions[static_cast<std::size_t>(action)]; }
 
 Result<NetRule> parse_net_rule(std::string_view token) {
@@ -144,7 +152,8 @@ Result<NetRule> parse_net_rule(std::string_view token) {
   if (token.size() > 1024) return bad(token, "longer than 1024 bytes");
   rule.text = std::string(token);
   const std::size_t at = token.find('@');
-  if (at == std::string_view::npos) return bad(token, "expected ACTION@TARGET, for example allow@example.com:tcp:443");
+  if (at == std::string_view::npos)
+    return bad(token, "expected ACTION@TARGET, for example allow@example.com:tcp:443");
   const std::string_view head = token.substr(0, at);
   const std::size_t head_colon = head.find(':');
   const std::string_view action_word = head.substr(0, head_colon);
@@ -183,7 +192,9 @@ Result<NetRule> parse_net_rule(std::string_view token) {
     const std::string_view word = rest.substr(0, colon);
     const auto protocol = index_of(word, kProtocols);
     if (!protocol) {
-      const bool number = !word.empty() && std::all_of(word.begin(), word.end(), [](char c) { return (c >= '0' && c <= '9') || c == '-'; });
+      const bool number = !word.empty() && std::all_of(word.begin(), word.end(), [](char c) {
+        return (c >= '0' && c <= '9') || c == '-';
+      });
       return bad(token, number ? "a protocol stands before the port: tcp:" + std::string(word.substr(0, 20))
                                : "unknown protocol " + quoted(word) + hint(word, kProtocols));
     }
@@ -205,7 +216,8 @@ Result<std::vector<NetRule>> parse_net_rules(std::string_view tokens) {
     std::string_view token = tokens.substr(0, comma);
     while (!token.empty() && token.front() == ' ') token.remove_prefix(1);
     while (!token.empty() && token.back() == ' ') token.remove_suffix(1);
-    if (rules.size() == kMaxNetRules) return make_error(Errc::kLimit, "more than %zu network rules", kMaxNetRules);
+    if (rules.size() == kMaxNetRules)
+      return make_error(Errc::kLimit, "more than %zu network rules", kMaxNetRules);
     MSB_ASSIGN(NetRule rule, parse_net_rule(token));
     rules.push_back(std::move(rule));
     if (comma == std::string_view::npos) return rules;

@@ -5,8 +5,8 @@
 //   token  := action [ ":" direction ] "@" target [ ":" proto [ ":" ports ] ]
 //   action := allow | deny        direction := egress | ingress | any   (default egress)
 //   proto  := any | tcp | udp | icmpv4 | icmpv6   (default any)        ports := any | N | LO-HI
-//   target := any | dns | group | ipv4 | ipv4/len | [ipv6] | [ipv6/len] | name | domain=name | *.name | suffix=name
-//   group  := public | private | loopback | link-local | meta | multicast | host
+//   target := any | dns | group | ipv4 | ipv4/len | [ipv6] | [ipv6/len] | name | domain=name | *.name |
+//   suffix=name group  := public | private | loopback | link-local | meta | multicast | host
 #pragma once
 
 #include <cstdint>

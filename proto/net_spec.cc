@@ -43,7 +43,8 @@ Result<std::array<std::uint8_t, 6>> parse_mac(const JsonView& value) {
   return mac;
 }
 
-Result<std::optional<NetFamilySpec>> parse_family(const JsonView& guest, std::string_view key, IpAddress::Family family) {
+Result<std::optional<NetFamilySpec>> parse_family(const JsonView& guest, std::string_view key,
+                                                  IpAddress::Family family) {
   const auto object = guest.find(key);
   if (!object) return std::optional<NetFamilySpec>();
   MSB_TRY(object->only_keys({"address", "prefix", "gateway"}));
@@ -53,7 +54,8 @@ Result<std::optional<NetFamilySpec>> parse_family(const JsonView& guest, std::st
   MSB_ASSIGN(const std::uint64_t prefix, object->get_uint("prefix", out.address.bit_length()));
   out.prefix = static_cast<std::uint8_t>(prefix);
   const auto net = IpPrefix::make(out.address, out.prefix);
-  if (!net || !net->contains(out.gateway) || out.gateway == out.address) return bad(*object, "the gateway must be another address of the same network");
+  if (!net || !net->contains(out.gateway) || out.gateway == out.address)
+    return bad(*object, "the gateway must be another address of the same network");
   return std::optional(out);
 }
 
@@ -132,12 +134,14 @@ Result<Hostname> as_name(const JsonView& value) {
 }
 
 Status parse_dns(const JsonView& value, NetDnsSpec& out) {
-  MSB_TRY(value.only_keys({"upstreams", "routes", "hosts", "timeout_ms", "max_queries_per_s", "rebind_protection"}));
+  MSB_TRY(value.only_keys(
+      {"upstreams", "routes", "hosts", "timeout_ms", "max_queries_per_s", "rebind_protection"}));
   MSB_ASSIGN(out.upstreams, parse_upstreams(value));
   MSB_ASSIGN(const std::uint64_t timeout, value.get_uint_or("timeout_ms", out.timeout_ms, 60000));
   if (timeout < 100) return bad(value, "timeout_ms must lie in 100..60000");
   out.timeout_ms = static_cast<std::uint32_t>(timeout);
-  MSB_ASSIGN(const std::uint64_t rate, value.get_uint_or("max_queries_per_s", out.max_queries_per_s, 1'000'000));
+  MSB_ASSIGN(const std::uint64_t rate,
+             value.get_uint_or("max_queries_per_s", out.max_queries_per_s, 1'000'000));
   out.max_queries_per_s = static_cast<std::uint32_t>(rate);
   MSB_ASSIGN(out.rebind_protection, value.get_bool_or("rebind_protection", true));
   if (const auto list = value.find("routes")) {
@@ -163,7 +167,8 @@ Status parse_dns(const JsonView& value, NetDnsSpec& out) {
       std::vector<IpAddress> addresses;
       for (const std::string& text : texts) {
         const auto address = IpAddress::parse(text);
-        if (!address || addresses.size() == 16) return bad(element, "addresses must be at most 16 IP addresses");
+        if (!address || addresses.size() == 16)
+          return bad(element, "addresses must be at most 16 IP addresses");
         addresses.push_back(*address);
       }
       out.hosts.push_back({std::move(name), std::move(addresses)});
@@ -177,15 +182,18 @@ Status parse_rate(const JsonView& value, const std::string& direction, NetRateSp
   MSB_ASSIGN(out.burst_bytes, value.get_uint_or(direction + "_burst_bytes", 0));
   MSB_ASSIGN(out.packets_per_s, value.get_uint_or(direction + "_packets_per_s", 0));
   MSB_ASSIGN(out.burst_packets, value.get_uint_or(direction + "_burst_packets", 0));
-  if (out.burst_bytes != 0 && out.bytes_per_s == 0) return bad(value, direction + "_burst_bytes needs " + direction + "_bytes_per_s");
-  if (out.burst_packets != 0 && out.packets_per_s == 0) return bad(value, direction + "_burst_packets needs " + direction + "_packets_per_s");
+  if (out.burst_bytes != 0 && out.bytes_per_s == 0)
+    return bad(value, direction + "_burst_bytes needs " + direction + "_bytes_per_s");
+  if (out.burst_packets != 0 && out.packets_per_s == 0)
+    return bad(value, direction + "_burst_packets needs " + direction + "_packets_per_s");
   return {};
 }
 
 Status parse_limits(const JsonView& value, NetLimitsSpec& out) {
-  MSB_TRY(value.only_keys({"egress_bytes_per_s", "egress_burst_bytes", "egress_packets_per_s", "egress_burst_packets",
-                           "ingress_bytes_per_s", "ingress_burst_bytes", "ingress_packets_per_s",
-                           "ingress_burst_packets", "max_connections", "max_total_bytes", "buffer_bytes"}));
+  MSB_TRY(value.only_keys({"egress_bytes_per_s", "egress_burst_bytes", "egress_packets_per_s",
+                           "egress_burst_packets", "ingress_bytes_per_s", "ingress_burst_bytes",
+                           "ingress_packets_per_s", "ingress_burst_packets", "max_connections",
+                           "max_total_bytes", "buffer_bytes"}));
   MSB_TRY(parse_rate(value, "egress", out.egress));
   MSB_TRY(parse_rate(value, "ingress", out.ingress));
   MSB_ASSIGN(const std::uint64_t flows, value.get_uint_or("max_connections", 0, 1'000'000));
@@ -200,14 +208,19 @@ Status parse_proxy(const JsonView& value, NetSpec& out) {
   MSB_TRY(value.only_keys({"kind", "address", "user"}));
   NetProxySpec proxy;
   MSB_ASSIGN(const std::string kind, value.get_string("kind"));
-  if (kind == "socks5") proxy.kind = NetProxySpec::Kind::kSocks5;
-  else if (kind == "socks4") proxy.kind = NetProxySpec::Kind::kSocks4;
-  else if (kind == "http") proxy.kind = NetProxySpec::Kind::kHttp;
-  else return bad(value, "kind must be \"socks5\", \"socks4\" or \"http\"");
+  if (kind == "socks5")
+    proxy.kind = NetProxySpec::Kind::kSocks5;
+  else if (kind == "socks4")
+    proxy.kind = NetProxySpec::Kind::kSocks4;
+  else if (kind == "http")
+    proxy.kind = NetProxySpec::Kind::kHttp;
+  else
+    return bad(value, "kind must be \"socks5\", \"socks4\" or \"http\"");
   MSB_ASSIGN(const JsonView address, value.at("address"));
   MSB_ASSIGN(proxy.address, parse_endpoint(address, 0));
   MSB_ASSIGN(proxy.user, value.get_string_or("user", ""));
-  if (proxy.user.size() > 255 || proxy.user.find('\0') != std::string::npos || proxy.user.find(':') != std::string::npos) {
+  if (proxy.user.size() > 255 || proxy.user.find('\0') != std::string::npos ||
+      proxy.user.find(':') != std::string::npos) {
     return bad(value, "user must have at most 255 bytes, without NUL and colon");
   }
   out.proxy = std::move(proxy);
@@ -230,9 +243,12 @@ std::optional<std::pair<std::uint16_t, std::uint16_t>> parse_port_range(std::str
 }
 
 Status check_port(const NetPortSpec& port, const char* text) {
-  if (port.guest == 0 || port.count == 0 || port.guest > 65536 - port.count) return make_error(Errc::kInvalid, "port \"%s\": guest ports lie in 1..65535", text);
-  if (port.host != 0 && port.host > 65536 - port.count) return make_error(Errc::kInvalid, "port \"%s\": host ports lie in 0..65535", text);
-  if (port.count > kMaxPorts) return make_error(Errc::kLimit, "port \"%s\": a range of more than 4096 ports", text);
+  if (port.guest == 0 || port.count == 0 || port.guest > 65536 - port.count)
+    return make_error(Errc::kInvalid, "port \"%s\": guest ports lie in 1..65535", text);
+  if (port.host != 0 && port.host > 65536 - port.count)
+    return make_error(Errc::kInvalid, "port \"%s\": host ports lie in 0..65535", text);
+  if (port.count > kMaxPorts)
+    return make_error(Errc::kLimit, "port \"%s\": a range of more than 4096 ports", text);
   return {};
 }
 
@@ -240,19 +256,25 @@ Status check_port(const NetPortSpec& port, const char* text) {
 
 Result<NetProfile> parse_net_profile(std::string_view text) {
   const auto it = std::find(kProfiles.begin(), kProfiles.end(), text);
-  if (it == kProfiles.end()) return make_error(Errc::kInvalid, "unknown network profile \"%.*s\" (public, private, host, all, none)", static_cast<int>(std::min<std::size_t>(text.size(), 64)), text.data());
+  if (it == kProfiles.end())
+    return make_error(Errc::kInvalid, "unknown network profile \"%.*s\" (public, private, host, all, none)",
+                      static_cast<int>(std::min<std::size_t>(text.size(), 64)), text.data());
   return static_cast<NetProfile>(it - kProfiles.begin());
 }
 std::string_view net_profile_name(NetProfile profile) { return kProfiles[static_cast<std::size_t>(profile)]; }
 
 Result<NetPortSpec> parse_net_port(std::string_view text) {
   const std::string whole(text.substr(0, 100));
-  const auto wrong = [&](const char* why) { return make_error(Errc::kInvalid, "port \"%s\": %s", whole.c_str(), why); };
+  const auto wrong = [&](const char* why) {
+    return make_error(Errc::kInvalid, "port \"%s\": %s", whole.c_str(), why);
+  };
   NetPortSpec out;
   if (const std::size_t slash = text.rfind('/'); slash != std::string_view::npos) {
     const std::string_view protocol = text.substr(slash + 1);
-    if (protocol == "udp") out.protocol = NetProtocol::kUdp;
-    else if (protocol != "tcp") return wrong("the protocol is tcp or udp");
+    if (protocol == "udp")
+      out.protocol = NetProtocol::kUdp;
+    else if (protocol != "tcp")
+      return wrong("the protocol is tcp or udp");
     text = text.substr(0, slash);
   }
   const std::size_t last = text.rfind(':');
@@ -265,7 +287,8 @@ Result<NetPortSpec> parse_net_port(std::string_view text) {
     const bool bracketed = bind.size() >= 2 && bind.front() == '[' && bind.back() == ']';
     if (bracketed) bind = bind.substr(1, bind.size() - 2);
     const auto address = IpAddress::parse(bind);
-    if (!address || address->is_v6() != bracketed) return wrong("BIND is an IPv4 address or an IPv6 address in brackets");
+    if (!address || address->is_v6() != bracketed)
+      return wrong("BIND is an IPv4 address or an IPv6 address in brackets");
     out.bind = *address;
   }
   const auto host_range = parse_port_range(host);
@@ -295,8 +318,10 @@ Result<NetPortSpec> parse_net_port(const JsonView& value) {
   MSB_ASSIGN(const std::uint64_t guest, value.get_uint("guest", 65535));
   MSB_ASSIGN(const std::uint64_t count, value.get_uint_or("count", 1, 4096));
   MSB_ASSIGN(const std::string protocol, value.get_string_or("protocol", "tcp"));
-  if (protocol == "udp") out.protocol = NetProtocol::kUdp;
-  else if (protocol != "tcp") return bad(value, "protocol must be \"tcp\" or \"udp\"");
+  if (protocol == "udp")
+    out.protocol = NetProtocol::kUdp;
+  else if (protocol != "tcp")
+    return bad(value, "protocol must be \"tcp\" or \"udp\"");
   out.host = static_cast<std::uint16_t>(host);
   out.guest = static_cast<std::uint16_t>(guest);
   out.count = static_cast<std::uint16_t>(count);
@@ -305,15 +330,18 @@ Result<NetPortSpec> parse_net_port(const JsonView& value) {
 }
 
 Result<NetPolicySpec> parse_net_policy(const JsonView& value) {
-  MSB_TRY(value.only_keys({"profiles", "rules", "default_egress", "default_ingress", "strict", "observe", "nat64_prefixes"}));
+  MSB_TRY(value.only_keys(
+      {"profiles", "rules", "default_egress", "default_ingress", "strict", "observe", "nat64_prefixes"}));
   NetPolicySpec out;
   MSB_ASSIGN(const std::vector<std::string> profiles, value.get_strings_or_empty("profiles"));
   for (const std::string& text : profiles) {
     MSB_ASSIGN(const NetProfile profile, parse_net_profile(text));
     const bool repeated = std::find(out.profiles.begin(), out.profiles.end(), profile) != out.profiles.end();
     const bool terminal = profile == NetProfile::kAll || profile == NetProfile::kNone;
-    const bool after_terminal = !out.profiles.empty() && (out.profiles[0] == NetProfile::kAll || out.profiles[0] == NetProfile::kNone);
-    if ((terminal && !out.profiles.empty()) || after_terminal) return bad(value, "profiles all and none stand alone");
+    const bool after_terminal = !out.profiles.empty() &&
+                                (out.profiles[0] == NetProfile::kAll || out.profiles[0] == NetProfile::kNone);
+    if ((terminal && !out.profiles.empty()) || after_terminal)
+      return bad(value, "profiles all and none stand alone");
     if (!repeated) out.profiles.push_back(profile);
   }
   MSB_ASSIGN(const std::vector<std::string> rules, value.get_strings_or_empty("rules"));
@@ -332,7 +360,8 @@ Result<NetPolicySpec> parse_net_policy(const JsonView& value) {
   MSB_ASSIGN(const std::vector<std::string> nat64, value.get_strings_or_empty("nat64_prefixes"));
   for (const std::string& text : nat64) {
     const auto prefix = IpPrefix::parse(text);
-    if (!prefix || prefix->address.is_v4() || prefix->length != 96 || out.nat64_prefixes.size() == 16) return bad(value, "nat64_prefixes are at most 16 IPv6 ranges of length 96");
+    if (!prefix || prefix->address.is_v4() || prefix->length != 96 || out.nat64_prefixes.size() == 16)
+      return bad(value, "nat64_prefixes are at most 16 IPv6 ranges of length 96");
     out.nat64_prefixes.push_back(*prefix);
   }
   return out;
@@ -341,9 +370,12 @@ Result<NetPolicySpec> parse_net_policy(const JsonView& value) {
 Result<NetSpec> NetSpec::parse(std::string_view json) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json));
   const JsonView root = document.root();
-  MSB_TRY(root.only_keys({"version", "guest", "vnet_hdr", "policy", "dns", "ports", "limits", "proxy", "fds", "host_alias"}));
+  MSB_TRY(root.only_keys(
+      {"version", "guest", "vnet_hdr", "policy", "dns", "ports", "limits", "proxy", "fds", "host_alias"}));
   MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
-  if (version != 1) return make_error(Errc::kUnsupported, "network configuration version %llu; this msb-net knows 1", static_cast<unsigned long long>(version));
+  if (version != 1)
+    return make_error(Errc::kUnsupported, "network configuration version %llu; this msb-net knows 1",
+                      static_cast<unsigned long long>(version));
   NetSpec out;
   MSB_ASSIGN(const JsonView guest, root.at("guest"));
   MSB_TRY(parse_guest(guest, out.guest));

@@ -18,8 +18,8 @@
 //    "fds":{"audit":null,"pcap":null,"secrets":null},
 //    "host_alias":"host.msb.internal"}
 //
-// Every member but version and guest may be left out. Unknown members are refused. 0 in a limit means no limit.
-// Ports may be text too: "[BIND:]HOST:GUEST[/tcp|/udp]" with ranges "8000-8010:80-90".
+// Every member but version and guest may be left out. Unknown members are refused. 0 in a limit means no
+// limit. Ports may be text too: "[BIND:]HOST:GUEST[/tcp|/udp]" with ranges "8000-8010:80-90".
 #pragma once
 
 #include <array>
@@ -55,15 +55,17 @@ enum class NetProfile : std::uint8_t { kPublic, kPrivate, kHost, kAll, kNone };
 [[nodiscard]] Result<NetProfile> parse_net_profile(std::string_view text);
 [[nodiscard]] std::string_view net_profile_name(NetProfile profile);
 
-// With no default given, `rules` stand before what the profiles stand for. With a default given, the rules stand
-// alone and `profiles` must be empty; the default not given is then deny for egress and allow for ingress.
+// With no default given, `rules` stand before what the profiles stand for. With a default given, the rules
+// stand alone and `profiles` must be empty; the default not given is then deny for egress and allow for
+// ingress.
 struct NetPolicySpec {
   std::vector<NetProfile> profiles;  // empty: public, unless a default is given
   std::vector<NetRule> rules;
   std::optional<NetAction> default_egress;
   std::optional<NetAction> default_ingress;
-  bool strict = true;    // a name rule allows only what TLS SNI or HTTP Host confirms
-  bool observe = false;  // let everything pass that could be allowed at all, and note the allow-list it needed
+  bool strict = true;  // a name rule allows only what TLS SNI or HTTP Host confirms
+  bool observe =
+      false;  // let everything pass that could be allowed at all, and note the allow-list it needed
   std::vector<IpPrefix> nat64_prefixes;  // /96, besides 64:ff9b::/96
 };
 
@@ -96,7 +98,8 @@ struct NetPortSpec {
   NetProtocol protocol = NetProtocol::kTcp;  // kTcp or kUdp
   std::uint16_t count = 1;                   // consecutive ports from both
 };
-// "[BIND:]HOST:GUEST[/tcp|/udp]", BIND an IPv4 address or "[IPv6]", HOST and GUEST numbers or equal-sized ranges.
+// "[BIND:]HOST:GUEST[/tcp|/udp]", BIND an IPv4 address or "[IPv6]", HOST and GUEST numbers or equal-sized
+// ranges.
 [[nodiscard]] Result<NetPortSpec> parse_net_port(std::string_view text);
 [[nodiscard]] Result<NetPortSpec> parse_net_port(const JsonView& value);
 
@@ -110,8 +113,8 @@ struct NetRateSpec {
 struct NetLimitsSpec {
   NetRateSpec egress;
   NetRateSpec ingress;
-  std::uint32_t max_connections = 0;  // TCP and UDP flows together; 0: kNetDefaultFlows
-  std::uint64_t max_total_bytes = 0;  // payload, both ways; reaching it ends every flow
+  std::uint32_t max_connections = 0;       // TCP and UDP flows together; 0: kNetDefaultFlows
+  std::uint64_t max_total_bytes = 0;       // payload, both ways; reaching it ends every flow
   std::uint64_t buffer_bytes = 64U << 20;  // all stream buffers together
 };
 inline constexpr std::uint32_t kNetDefaultFlows = 32768;

@@ -10,7 +10,8 @@ constexpr const char* kGuest = R"("guest":{"ipv4":{"address":"172.16.0.2","prefi
   "ipv6":{"address":"fd42:6d73:62::2","prefix":64,"gateway":"fd42:6d73:62::1"}})";
 
 Result<NetSpec> parse(const std::string& members) {
-  return NetSpec::parse("{\"version\":1," + std::string(kGuest) + (members.empty() ? "" : "," + members) + "}");
+  return NetSpec::parse("{\"version\":1," + std::string(kGuest) + (members.empty() ? "" : "," + members) +
+                        "}");
 }
 
 TEST(NetSpec, Parse_Minimal_HasSafeDefaults) {
@@ -24,7 +25,8 @@ TEST(NetSpec, Parse_Minimal_HasSafeDefaults) {
 }
 
 TEST(NetSpec, Parse_Full) {
-  auto spec = parse(R"("vnet_hdr":true,"policy":{"profiles":["public","private"],"rules":["deny@meta","allow@a.b:tcp:443,deny@b.c"]},
+  auto spec = parse(
+      R"("vnet_hdr":true,"policy":{"profiles":["public","private"],"rules":["deny@meta","allow@a.b:tcp:443,deny@b.c"]},
     "dns":{"upstreams":["9.9.9.9","[2620:fe::fe]:5353"],"routes":[{"suffix":"corp.test","upstreams":["10.0.0.53:54"]}]},
     "ports":["8080:80","[::1]:0:53/udp",{"host":9000,"guest":90,"count":10}],
     "limits":{"egress_bytes_per_s":1000,"egress_burst_bytes":5},"proxy":{"kind":"socks5","address":"10.0.0.1:1080"},"fds":{"audit":5})");
@@ -39,16 +41,19 @@ TEST(NetSpec, Parse_Full) {
 
 TEST(NetSpec, Parse_WhatCannotBeMeant_Refused) {
   for (const char* members :
-       {R"("polcy":{})", R"("policy":{"profiles":["all","public"]})", R"("policy":{"profiles":["public"],"default_egress":"deny"})",
-        R"("policy":{"rules":["allow@example.com:443"]})", R"("policy":{"default_egress":"drop"})", R"("ports":["80"])",
-        R"("ports":["1-3:1-2"])", R"("ports":["80:0"])", R"("ports":["65535-65536:1-2"])", R"("ports":["::1:80:80"])",
-        R"("limits":{"egress_burst_bytes":5})", R"("dns":{"upstreams":["dns.google"]})", R"("proxy":{"kind":"ftp","address":"1.1.1.1:1"})",
+       {R"("polcy":{})", R"("policy":{"profiles":["all","public"]})",
+        R"("policy":{"profiles":["public"],"default_egress":"deny"})",
+        R"("policy":{"rules":["allow@example.com:443"]})", R"("policy":{"default_egress":"drop"})",
+        R"("ports":["80"])", R"("ports":["1-3:1-2"])", R"("ports":["80:0"])",
+        R"("ports":["65535-65536:1-2"])", R"("ports":["::1:80:80"])", R"("limits":{"egress_burst_bytes":5})",
+        R"("dns":{"upstreams":["dns.google"]})", R"("proxy":{"kind":"ftp","address":"1.1.1.1:1"})",
         R"("proxy":{"kind":"http","address":"1.1.1.1"})", R"("host_alias":"a b")"}) {
     EXPECT_FALSE(parse(members)) << members;
   }
   EXPECT_FALSE(NetSpec::parse(R"({"version":1,"guest":{}})"));
   EXPECT_FALSE(NetSpec::parse(R"({"version":2,"guest":{}})"));
-  EXPECT_FALSE(NetSpec::parse(R"({"version":1,"guest":{"ipv4":{"address":"10.0.0.2","prefix":30,"gateway":"10.0.0.5"}}})"));
+  EXPECT_FALSE(NetSpec::parse(
+      R"({"version":1,"guest":{"ipv4":{"address":"10.0.0.2","prefix":30,"gateway":"10.0.0.5"}}})"));
 }
 
 TEST(NetPort, Parse_Ranges) {

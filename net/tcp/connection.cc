@@ -23,7 +23,8 @@ bool before(std::uint32_t a, std::uint32_t b) { return static_cast<std::int32_t>
 bool after(std::uint32_t a, std::uint32_t b) { return before(b, a); }
 
 std::uint32_t sequence_length(const TcpSegment& segment) {
-  return static_cast<std::uint32_t>(segment.payload.size()) + (segment.has(kTcpSyn) ? 1U : 0U) + (segment.has(kTcpFin) ? 1U : 0U);
+  return static_cast<std::uint32_t>(segment.payload.size()) + (segment.has(kTcpSyn) ? 1U : 0U) +
+         (segment.has(kTcpFin) ? 1U : 0U);
 }
 
 }  // namespace
@@ -41,8 +42,16 @@ std::optional<TcpOutput> reset_for(const TcpSegment& segment) {
   return out;
 }
 
-Connection::Connection(const Config& config, BufferBudget& budget, const TcpSegment& syn, std::uint32_t initial, Instant now)
-    : config_(config), iss_(initial), snd_una_(initial), snd_nxt_(initial), snd_max_(initial), last_heard_(now), pending_(budget), send_(budget) {
+Connection::Connection(const Config& config, BufferBudget& budget, const TcpSegment& syn,
+                       std::uint32_t initial, Instant now)
+    : config_(config),
+      iss_(initial),
+      snd_una_(initial),
+      snd_nxt_(initial),
+      snd_max_(initial),
+      last_heard_(now),
+      pending_(budget),
+      send_(budget) {
   irs_ = syn.sequence;
   rcv_nxt_ = syn.sequence + 1;
   rcv_adv_ = rcv_nxt_;
@@ -53,7 +62,16 @@ Connection::Connection(const Config& config, BufferBudget& budget, const TcpSegm
 }
 
 Connection::Connection(const Config& config, BufferBudget& budget, std::uint32_t initial, Instant now)
-    : config_(config), state_(State::kSynSent), scaling_(true), iss_(initial), snd_una_(initial), snd_nxt_(initial), snd_max_(initial), last_heard_(now), pending_(budget), send_(budget) {}
+    : config_(config),
+      state_(State::kSynSent),
+      scaling_(true),
+      iss_(initial),
+      snd_una_(initial),
+      snd_nxt_(initial),
+      snd_max_(initial),
+      last_heard_(now),
+      pending_(budget),
+      send_(budget) {}
 
 void Connection::accept_options(const TcpSegment& segment) {
   // RFC 9293 3.7.1: without the option 536 (IPv4); a tiny value would make us send one header per byte.
@@ -76,7 +94,8 @@ TcpOutput Connection::base_segment(std::uint8_t flags) const {
   out.acknowledgment = rcv_nxt_;
   out.flags = flags;
   const std::uint32_t window = receive_window();
-  out.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(scaling_ ? window >> kReceiveScale : window, 65535));
+  out.window =
+      static_cast<std::uint16_t>(std::min<std::uint32_t>(scaling_ ? window >> kReceiveScale : window, 65535));
   return out;
 }
 
@@ -129,8 +148,10 @@ void Connection::host_connected(Instant now, ConnectionIo& io) {
 void Connection::reset(ConnectionIo& io) {
   if (state_ == State::kClosed) return;
   TcpOutput out = base_segment(kTcpRst | kTcpAck);
-  if (state_ == State::kDialing) out.sequence = 0;
-  else out.sequence = snd_max_;
+  if (state_ == State::kDialing)
+    out.sequence = 0;
+  else
+    out.sequence = snd_max_;
   out.window = 0;
   if (state_ != State::kSynSent) io.send_segment(out);
   state_ = State::kClosed;
@@ -201,11 +222,13 @@ void Connection::transmit(Instant now, ConnectionIo& io) {
     if (flying >= window) break;
     const std::uint32_t left = data_end() - snd_nxt_;
     std::uint32_t count = std::min(left, window - flying);
-    const std::uint32_t most = config_.max_segment > snd_mss_ ? config_.max_segment / snd_mss_ * snd_mss_ : snd_mss_;
+    const std::uint32_t most =
+        config_.max_segment > snd_mss_ ? config_.max_segment / snd_mss_ * snd_mss_ : snd_mss_;
     count = std::min(count, most);
     // Sender side of silly window avoidance (RFC 9293 3.8.6.2.1), without Nagle's wait.
     if (count < snd_mss_ && count < left && flying > 0) break;
-    if (before(snd_nxt_, snd_max_)) ++retransmits_;
+    if (before(snd_nxt_, snd_max_))
+      ++retransmits_;
     else if (!timing_) {
       timing_ = true;
       timed_sequence_ = snd_nxt_;
@@ -230,8 +253,10 @@ void Connection::transmit(Instant now, ConnectionIo& io) {
 void Connection::arm(Instant now) {
   const bool outstanding = in_flight() > 0;
   const bool blocked = before(snd_nxt_, data_end()) && in_flight() == 0 && snd_wnd_ == 0;
-  if (!outstanding && !blocked) retransmit_at_.reset();
-  else if (!retransmit_at_) retransmit_at_ = now + rto_;
+  if (!outstanding && !blocked)
+    retransmit_at_.reset();
+  else if (!retransmit_at_)
+    retransmit_at_ = now + rto_;
 }
 
 void Connection::retransmit_first(ConnectionIo& io) {
@@ -369,6 +394,7 @@ bool Connection::process_ack(const TcpSegment& segment, Instant now, ConnectionI
   if (before(ack, snd_una_)) return true;
   const bool advanced = after(ack, snd_una_);
   const bool same_window = window == snd_wnd_;
+  const bool was_closed = snd_wnd_ == 0;
   if (before(snd_wl1_, segment.sequence) || (snd_wl1_ == segment.sequence && !after(snd_wl2_, ack))) {
     snd_wnd_ = window;
     snd_wl1_ = segment.sequence;
@@ -385,10 +411,23 @@ bool Connection::process_ack(const TcpSegment& segment, Instant now, ConnectionI
     retries_ = 0;
     duplicate_acks_ = 0;
     retransmit_at_.reset();
-    if (cwnd_ != UINT32_MAX) cwnd_ = cwnd_ > UINT32_MAX / 2 ? UINT32_MAX : cwnd_ + std::max<std::uint32_t>(acked, snd_mss_);
+    if (cwnd_ != UINT32_MAX)
+      cwnd_ = cwnd_ > UINT32_MAX / 2 ? UINT32_MAX : cwnd_ + std::max<std::uint32_t>(acked, snd_mss_);
     if (recovering_) {
-      if (before(ack, recover_)) retransmit_first(io);  // partial acknowledgment (RFC 6582)
-      else recovering_ = false;
+      if (before(ack, recover_))
+        retransmit_first(io);  // partial acknowledgment (RFC 6582)
+      else
+        recovering_ = false;
+    }
+  } else if (was_closed && in_flight() > 0) {
+    // An answered window probe: the guest is alive. Once its window opens, begin again at the byte probed
+    // with.
+    retries_ = 0;
+    if (snd_wnd_ > 0) {
+      snd_nxt_ = snd_una_;
+      if (fin_sent_ && snd_una_ != data_end()) fin_sent_ = false;
+      retransmit_at_.reset();
+      rto_ = std::clamp<Duration>(srtt_ + 4 * rttvar_, kMinRto, kMaxRto);
     }
   } else if (in_flight() > 0 && segment.payload.empty() && same_window && !segment.has(kTcpFin)) {
     if (++duplicate_acks_ == kDuplicateAcks && !recovering_) {
@@ -397,8 +436,6 @@ bool Connection::process_ack(const TcpSegment& segment, Instant now, ConnectionI
       cwnd_ = std::max<std::uint32_t>(in_flight() / 2, 2U * snd_mss_);
       retransmit_first(io);
     }
-  } else if (snd_wnd_ == 0 && in_flight() > 0) {
-    retries_ = 0;  // an answered window probe
   }
   return true;
 }
@@ -406,7 +443,7 @@ bool Connection::process_ack(const TcpSegment& segment, Instant now, ConnectionI
 void Connection::process_payload(const TcpSegment& segment, ConnectionIo& io) {
   const bool has_content = !segment.payload.empty() || segment.has(kTcpFin);
   if (!has_content) return;
-  const std::uint32_t skip = rcv_nxt_ - segment.sequence;  // already received at the front
+  const std::uint32_t skip = rcv_nxt_ - segment.sequence;      // already received at the front
   if (after(segment.sequence, rcv_nxt_)) return send_ack(io);  // a gap: ask again
   ack_pending_ = true;
   if (guest_fin_) return;
@@ -457,7 +494,9 @@ void Connection::host_writable(Instant now, ConnectionIo& io) {
   // Tell the guest once the window it knows of is small and has at least doubled or grown by a segment.
   update_advertised();
   const std::uint32_t window = receive_window();
-  if (!guest_fin_ && last_window_sent_ < pending_.target() / 2 && window >= last_window_sent_ + std::max<std::uint32_t>(config_.mss, last_window_sent_)) send_ack(io);
+  if (!guest_fin_ && last_window_sent_ < pending_.target() / 2 &&
+      window >= last_window_sent_ + std::max<std::uint32_t>(config_.mss, last_window_sent_))
+    send_ack(io);
   close_if_done(io);
 }
 
@@ -478,7 +517,8 @@ void Connection::on_segment(const TcpSegment& segment, Instant now, ConnectionIo
     if (segment.acknowledgment != iss_ + 1) return;
   } else if (!acceptable(segment)) {
     if (segment.has(kTcpRst)) return;
-    const bool probe = receive_window() == 0 && segment.sequence == rcv_nxt_ && segment.has(kTcpAck) && state_ == State::kOpen;
+    const bool probe = receive_window() == 0 && segment.sequence == rcv_nxt_ && segment.has(kTcpAck) &&
+                       state_ == State::kOpen;
     if (probe && !process_ack(segment, now, io)) return;
     if (state_ == State::kSynReceived) return send_syn(io);
     send_ack(io);

@@ -2,19 +2,23 @@
 // One TCP connection with the guest (RFC 9293), as a pure machine: events and the time go in, segments and
 // deliveries come out through ConnectionIo. It knows no socket, no clock and no frame.
 //
-// Theory of operation. The guest is one end; the other is "the host side", whatever stream the owner joins to it.
+// Theory of operation. The guest is one end; the other is "the host side", whatever stream the owner joins to
+// it.
 //
-//   guest dials:  kDialing --host_connected--> kSynReceived --ACK--> kOpen --both directions closed--> kClosed
-//   host dials:   kSynSent --SYN,ACK--> kOpen          (SYN alone: simultaneous open, to kSynReceived)
+//   guest dials:  kDialing --host_connected--> kSynReceived --ACK--> kOpen --both directions closed-->
+//   kClosed host dials:   kSynSent --SYN,ACK--> kOpen          (SYN alone: simultaneous open, to
+//   kSynReceived)
 //
 //  - The guest's SYN is answered only after host_connected(); refuse() resets it.
-//  - Guest to host: bytes in order are offered to deliver() straight from the frame. What it does not take waits in
-//    `pending_`, whose free room is the window we advertise; its memory comes from a common budget, and what does not
-//    fit is not acknowledged. Bytes beyond a gap are dropped and acknowledged again: the link loses nothing by
-//    itself, and there is only ever one version of a byte, the first that arrived in order.
-//  - Host to guest: the owner fills host_buffer(); bytes stay until acknowledged, and are sent again after a timeout
-//    (RFC 6298) or three duplicate acknowledgments. There is no congestion on the link, so the guest's window alone
-//    limits what is in flight until something is lost.
+//  - Guest to host: bytes in order are offered to deliver() straight from the frame. What it does not take
+//  waits in
+//    `pending_`, whose free room is the window we advertise; its memory comes from a common budget, and what
+//    does not fit is not acknowledged. Bytes beyond a gap are dropped and acknowledged again: the link loses
+//    nothing by itself, and there is only ever one version of a byte, the first that arrived in order.
+//  - Host to guest: the owner fills host_buffer(); bytes stay until acknowledged, and are sent again after a
+//  timeout
+//    (RFC 6298) or three duplicate acknowledgments. There is no congestion on the link, so the guest's window
+//    alone limits what is in flight until something is lost.
 //  - A half-close travels alone in each direction. A reset travels at once in both.
 //  - RFC 5961: a RST or SYN inside the window but not at its edge is answered by a challenge, not obeyed.
 //
@@ -46,7 +50,8 @@ class ConnectionIo {
  public:
   virtual ~ConnectionIo() = default;
   virtual void send_segment(const TcpOutput& segment) = 0;
-  // False while the way to the guest is full: data waits for output_ready(); acknowledgments are sent all the same.
+  // False while the way to the guest is full: data waits for output_ready(); acknowledgments are sent all the
+  // same.
   [[nodiscard]] virtual bool can_send() const = 0;
   // Takes bytes for the host side; returns how many (0: blocked until host_writable()).
   [[nodiscard]] virtual std::size_t deliver(ByteView bytes) = 0;
@@ -63,8 +68,8 @@ class ConnectionIo {
 class Connection {
  public:
   struct Config {
-    std::uint16_t mss = 1460;             // what we accept, and the most we send
-    std::uint32_t max_segment = 65483;    // largest payload handed to send_segment(); above mss needs offload
+    std::uint16_t mss = 1460;           // what we accept, and the most we send
+    std::uint32_t max_segment = 65483;  // largest payload handed to send_segment(); above mss needs offload
     Duration keep_alive = std::chrono::hours(2);
     int max_retries = 12;
     int max_syn_retries = 5;
@@ -72,7 +77,8 @@ class Connection {
   enum class State : std::uint8_t { kDialing, kSynReceived, kSynSent, kOpen, kClosed };
 
   // The guest's SYN came. `initial` is our first sequence number (unpredictable, RFC 6528).
-  Connection(const Config& config, BufferBudget& budget, const TcpSegment& syn, std::uint32_t initial, Instant now);
+  Connection(const Config& config, BufferBudget& budget, const TcpSegment& syn, std::uint32_t initial,
+             Instant now);
   // We dial the guest: call start().
   Connection(const Config& config, BufferBudget& budget, std::uint32_t initial, Instant now);
 

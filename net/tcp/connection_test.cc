@@ -48,7 +48,8 @@ class End final : public ConnectionIo {
       sent += count;
       connection->host_received(count, now, *this);
     }
-    if (sent == to_send.size() && close_after && !done && connection->state() == Connection::State::kOpen) connection->host_eof(now, *this);
+    if (sent == to_send.size() && close_after && !done && connection->state() == Connection::State::kOpen)
+      connection->host_eof(now, *this);
   }
 
   BufferBudget budget;
@@ -193,7 +194,8 @@ TEST(Connection, TroubledPipes_StillArriveWhole) {
     net.b.to_send = Net::pattern(60'000, 4);
     net.dial();
     net.pipe.run(net.a, net.b, seconds(3600));
-    if (net.a.was_aborted || net.b.was_aborted) continue;  // a lost last acknowledgment may end in silence, not in damage
+    if (net.a.was_aborted || net.b.was_aborted)
+      continue;  // a lost last acknowledgment may end in silence, not in damage
     EXPECT_EQ(net.b.received, net.a.to_send) << seed;
     EXPECT_EQ(net.a.received, net.b.to_send) << seed;
   }

@@ -24,7 +24,8 @@ void ChecksumSum::add(ByteView bytes) {
     data += 16;
     left -= 16;
   }
-  std::uint64_t sum = fold_to_16(lanes[0]) + fold_to_16(lanes[1]) + fold_to_16(lanes[2]) + fold_to_16(lanes[3]);
+  std::uint64_t sum =
+      fold_to_16(lanes[0]) + fold_to_16(lanes[1]) + fold_to_16(lanes[2]) + fold_to_16(lanes[3]);
   while (left >= 2) {
     std::uint16_t word = 0;
     std::memcpy(&word, data, sizeof word);
@@ -42,8 +43,8 @@ void ChecksumSum::add_at_odd_offset(ByteView bytes) {
   sum_ += __builtin_bswap16(static_cast<std::uint16_t>(fold_to_16(shifted.sum_)));
 }
 
-void ChecksumSum::add_pseudo_header(const IpAddress& source, const IpAddress& destination, std::uint8_t protocol,
-                                    std::uint32_t length) {
+void ChecksumSum::add_pseudo_header(const IpAddress& source, const IpAddress& destination,
+                                    std::uint8_t protocol, std::uint32_t length) {
   add(source.bytes());
   add(destination.bytes());
   add_u16(protocol);
@@ -51,6 +52,8 @@ void ChecksumSum::add_pseudo_header(const IpAddress& source, const IpAddress& de
   add_u16(static_cast<std::uint16_t>(length));
 }
 
-std::uint16_t ChecksumSum::partial() const { return __builtin_bswap16(static_cast<std::uint16_t>(fold_to_16(sum_))); }
+std::uint16_t ChecksumSum::partial() const {
+  return __builtin_bswap16(static_cast<std::uint16_t>(fold_to_16(sum_)));
+}
 
 }  // namespace msb::net

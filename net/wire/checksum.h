@@ -9,8 +9,8 @@
 
 namespace msb::net {
 
-// Adds bytes to a running one's complement sum kept in host word order. Ranges after one of odd length must not be
-// added: every range but the last has even length.
+// Adds bytes to a running one's complement sum kept in host word order. Ranges after one of odd length must
+// not be added: every range but the last has even length.
 class ChecksumSum {
  public:
   void add(ByteView bytes);

@@ -15,12 +15,14 @@ constexpr std::uint16_t kEdnsDo = 0x8000;
 
 Error bad(const char* why) { return make_error(Errc::kProtocol, "DNS message: %s", why); }
 
-std::uint16_t u16_at(ByteView bytes, std::size_t at) { return static_cast<std::uint16_t>(bytes[at] << 8 | bytes[at + 1]); }
+std::uint16_t u16_at(ByteView bytes, std::size_t at) {
+  return static_cast<std::uint16_t>(bytes[at] << 8 | bytes[at + 1]);
+}
 
 std::uint8_t lower(std::uint8_t c) { return c >= 'A' && c <= 'Z' ? static_cast<std::uint8_t>(c + 32) : c; }
 
-// Expands the name at `at`, which moves behind it. Each pointer must lead before the place it was read at or jumped
-// from, so that the walk ends.
+// Expands the name at `at`, which moves behind it. Each pointer must lead before the place it was read at or
+// jumped from, so that the walk ends.
 bool take_name(ByteView message, std::size_t& at, DnsName& out) {
   out.clear();
   std::size_t position = at;
@@ -42,7 +44,8 @@ bool take_name(ByteView message, std::size_t& at, DnsName& out) {
     if (length > 63) return false;
     if (length >= message.size() - position) return false;
     if (out.size() + length + 1 > kMaxNameBytes) return false;
-    out.insert(out.end(), message.begin() + static_cast<std::ptrdiff_t>(position), message.begin() + static_cast<std::ptrdiff_t>(position + length + 1));
+    out.insert(out.end(), message.begin() + static_cast<std::ptrdiff_t>(position),
+               message.begin() + static_cast<std::ptrdiff_t>(position + length + 1));
     position += length + 1U;
     if (length == 0) {
       if (!jumped) at = position;
@@ -53,9 +56,11 @@ bool take_name(ByteView message, std::size_t& at, DnsName& out) {
 }
 
 // Record data with its names expanded. `fixed` bytes, then `names` names, then `tail` bytes, nothing more.
-bool expand_data(ByteView message, std::size_t at, std::size_t end, std::size_t fixed, int names, std::size_t tail, Bytes& out) {
+bool expand_data(ByteView message, std::size_t at, std::size_t end, std::size_t fixed, int names,
+                 std::size_t tail, Bytes& out) {
   if (end - at < fixed) return false;
-  out.assign(message.begin() + static_cast<std::ptrdiff_t>(at), message.begin() + static_cast<std::ptrdiff_t>(at + fixed));
+  out.assign(message.begin() + static_cast<std::ptrdiff_t>(at),
+             message.begin() + static_cast<std::ptrdiff_t>(at + fixed));
   at += fixed;
   for (int i = 0; i < names; ++i) {
     DnsName name;
@@ -63,7 +68,8 @@ bool expand_data(ByteView message, std::size_t at, std::size_t end, std::size_t 
     out.insert(out.end(), name.begin(), name.end());
   }
   if (at > end || end - at != tail) return false;
-  out.insert(out.end(), message.begin() + static_cast<std::ptrdiff_t>(at), message.begin() + static_cast<std::ptrdiff_t>(end));
+  out.insert(out.end(), message.begin() + static_cast<std::ptrdiff_t>(at),
+             message.begin() + static_cast<std::ptrdiff_t>(end));
   return true;
 }
 
@@ -82,14 +88,25 @@ bool take_record(ByteView message, std::size_t& at, DnsRecord& out) {
   switch (out.type) {
     case kDnsTypeNs:
     case kDnsTypeCname:
-    case kDnsTypePtr: fine = expand_data(message, at, end, 0, 1, 0, out.data); break;
-    case kDnsTypeSoa: fine = expand_data(message, at, end, 0, 2, 20, out.data); break;
-    case kDnsTypeMx: fine = expand_data(message, at, end, 2, 1, 0, out.data); break;
-    case kDnsTypeSrv: fine = expand_data(message, at, end, 6, 1, 0, out.data); break;
-    case kDnsTypeA: fine = length == 4 || out.klass != kDnsClassIn; [[fallthrough]];
+    case kDnsTypePtr:
+      fine = expand_data(message, at, end, 0, 1, 0, out.data);
+      break;
+    case kDnsTypeSoa:
+      fine = expand_data(message, at, end, 0, 2, 20, out.data);
+      break;
+    case kDnsTypeMx:
+      fine = expand_data(message, at, end, 2, 1, 0, out.data);
+      break;
+    case kDnsTypeSrv:
+      fine = expand_data(message, at, end, 6, 1, 0, out.data);
+      break;
+    case kDnsTypeA:
+      fine = length == 4 || out.klass != kDnsClassIn;
+      [[fallthrough]];
     default:
       if (out.type == kDnsTypeAaaa && length != 16) fine = false;
-      out.data.assign(message.begin() + static_cast<std::ptrdiff_t>(at), message.begin() + static_cast<std::ptrdiff_t>(end));
+      out.data.assign(message.begin() + static_cast<std::ptrdiff_t>(at),
+                      message.begin() + static_cast<std::ptrdiff_t>(end));
       break;
   }
   at = end;
@@ -110,7 +127,8 @@ class Writer {
     while (at < wire.size() && wire[at] != 0) {
       Bytes rest(wire.begin() + static_cast<std::ptrdiff_t>(at), wire.end());
       for (std::uint8_t& c : rest) c = lower(c);
-      if (const auto it = known_.find(rest); it != known_.end()) return u16(static_cast<std::uint16_t>(0xc000 | it->second));
+      if (const auto it = known_.find(rest); it != known_.end())
+        return u16(static_cast<std::uint16_t>(0xc000 | it->second));
       if (out_.size() < 0x4000) known_.emplace(std::move(rest), static_cast<std::uint16_t>(out_.size()));
       const std::size_t label = wire[at] + 1U;
       bytes(wire.subspan(at, label));
@@ -139,13 +157,16 @@ Bytes write_all_of(const DnsMessage& message, bool truncate) {
   Writer out(512);
   const auto bit = [](bool on, unsigned shift) { return (on ? 1U : 0U) << shift; };
   out.u16(message.id);
-  out.u16(static_cast<std::uint16_t>(bit(message.response, 15) | static_cast<unsigned>(message.opcode & 15) << 11 | bit(message.authoritative, 10) |
-                                     bit(message.truncated || truncate, 9) | bit(message.recursion_desired, 8) | bit(message.recursion_available, 7) |
-                                     bit(message.authentic, 5) | bit(message.checking_disabled, 4) | (message.rcode & 15U)));
+  out.u16(static_cast<std::uint16_t>(
+      bit(message.response, 15) | static_cast<unsigned>(message.opcode & 15) << 11 |
+      bit(message.authoritative, 10) | bit(message.truncated || truncate, 9) |
+      bit(message.recursion_desired, 8) | bit(message.recursion_available, 7) | bit(message.authentic, 5) |
+      bit(message.checking_disabled, 4) | (message.rcode & 15U)));
   out.u16(message.question.empty() ? 0 : 1);
   out.u16(truncate ? std::uint16_t{0} : static_cast<std::uint16_t>(message.answers.size()));
   out.u16(truncate ? std::uint16_t{0} : static_cast<std::uint16_t>(message.authority.size()));
-  out.u16(static_cast<std::uint16_t>((truncate ? 0 : message.additional.size()) + (message.edns_size ? 1U : 0U)));
+  out.u16(
+      static_cast<std::uint16_t>((truncate ? 0 : message.additional.size()) + (message.edns_size ? 1U : 0U)));
   if (!message.question.empty()) {
     out.name(message.question);
     out.u16(message.question_type);
@@ -190,7 +211,8 @@ std::optional<Svcb> parse_svcb(ByteView data) {
   while (true) {  // the target is never compressed (RFC 9460 2.2)
     if (at >= data.size()) return std::nullopt;
     const std::uint8_t length = data[at];
-    if (length > 63 || length >= data.size() - at || (name_bytes += length + 1U) > kMaxNameBytes) return std::nullopt;
+    if (length > 63 || length >= data.size() - at || (name_bytes += length + 1U) > kMaxNameBytes)
+      return std::nullopt;
     at += length + 1U;
     if (length == 0) break;
   }
@@ -242,12 +264,15 @@ DnsName dns_name_from_text(std::string_view text) {
 }
 
 bool dns_names_equal(ByteView a, ByteView b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](std::uint8_t x, std::uint8_t y) { return lower(x) == lower(y); });
+  return a.size() == b.size() &&
+         std::equal(a.begin(), a.end(), b.begin(),
+                    [](std::uint8_t x, std::uint8_t y) { return lower(x) == lower(y); });
 }
 
 std::optional<IpAddress> DnsRecord::address() const {
   if (klass != kDnsClassIn) return std::nullopt;
-  if ((type == kDnsTypeA && data.size() == 4) || (type == kDnsTypeAaaa && data.size() == 16)) return IpAddress::from_bytes(data);
+  if ((type == kDnsTypeA && data.size() == 4) || (type == kDnsTypeAaaa && data.size() == 16))
+    return IpAddress::from_bytes(data);
   return std::nullopt;
 }
 
@@ -304,7 +329,8 @@ std::optional<std::vector<IpAddress>> svcb_hints(ByteView data) {
     const std::size_t size = parameter.key == kSvcbIpv4Hint ? 4 : (parameter.key == kSvcbIpv6Hint ? 16 : 0);
     if (size == 0) continue;
     if (parameter.value.empty() || parameter.value.size() % size != 0) return std::nullopt;
-    for (std::size_t at = 0; at < parameter.value.size(); at += size) out.push_back(*IpAddress::from_bytes(parameter.value.subspan(at, size)));
+    for (std::size_t at = 0; at < parameter.value.size(); at += size)
+      out.push_back(*IpAddress::from_bytes(parameter.value.subspan(at, size)));
   }
   return out;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DNS messages (RFC 1035, EDNS RFC 6891, SVCB RFC 9460): parsed whole into values with every name expanded, and
-// written anew, so that nothing of a resolver's or a guest's encoding is passed on.
+// DNS messages (RFC 1035, EDNS RFC 6891, SVCB RFC 9460): parsed whole into values with every name expanded,
+// and written anew, so that nothing of a resolver's or a guest's encoding is passed on.
 #pragma once
 
 #include <cstdint>
@@ -62,8 +62,8 @@ struct DnsMessage {
   bool truncated = false;
   bool recursion_desired = false;
   bool recursion_available = false;
-  bool authentic = false;           // AD
-  bool checking_disabled = false;   // CD
+  bool authentic = false;          // AD
+  bool checking_disabled = false;  // CD
   std::uint8_t rcode = 0;
   DnsName question;
   std::uint16_t question_type = 0;
@@ -75,10 +75,12 @@ struct DnsMessage {
   bool dnssec_ok = false;
 };
 
-// Exactly one question; at most kMaxDnsRecords records; compression pointers only backwards. kProtocol otherwise.
+// Exactly one question; at most kMaxDnsRecords records; compression pointers only backwards. kProtocol
+// otherwise.
 inline constexpr std::size_t kMaxDnsRecords = 512;
 [[nodiscard]] Result<DnsMessage> parse_dns(ByteView bytes);
-// The message on the wire, owner names compressed. If it exceeds `limit`, header and question alone with TC set.
+// The message on the wire, owner names compressed. If it exceeds `limit`, header and question alone with TC
+// set.
 [[nodiscard]] Bytes write_dns(const DnsMessage& message, std::size_t limit = 65535);
 
 // What to take out of an SVCB or HTTPS record.

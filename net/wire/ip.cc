@@ -136,8 +136,8 @@ std::size_t write_ip_header(MutableBytes out, const IpAddress& source, const IpA
   return sizeof header;
 }
 
-void put_ip_header(ByteWriter& out, const IpAddress& source, const IpAddress& destination, std::uint8_t protocol,
-                   std::size_t payload_length, std::uint8_t hop_limit) {
+void put_ip_header(ByteWriter& out, const IpAddress& source, const IpAddress& destination,
+                   std::uint8_t protocol, std::size_t payload_length, std::uint8_t hop_limit) {
   std::array<std::uint8_t, sizeof(Ipv6Header)> buffer{};
   const std::size_t used = write_ip_header(buffer, source, destination, protocol, payload_length, hop_limit);
   out.put_bytes(ByteView(buffer).first(used));

@@ -54,19 +54,19 @@ struct IpPacket {
   ByteView whole;                     // from the IP header on, without link padding
 };
 
-// Parses what follows an Ethernet header. Link padding behind the packet is cut off. IPv4 options are checked for
-// length and otherwise ignored, since no packet is ever forwarded as it is. Packets with routing headers still to be
-// followed are refused.
+// Parses what follows an Ethernet header. Link padding behind the packet is cut off. IPv4 options are checked
+// for length and otherwise ignored, since no packet is ever forwarded as it is. Packets with routing headers
+// still to be followed are refused.
 [[nodiscard]] Drop parse_ipv4(ByteView bytes, IpPacket& out);
 [[nodiscard]] Drop parse_ipv6(ByteView bytes, IpPacket& out);
 
-// Appends a header for `payload_length` bytes of `protocol`; 40 or 20 bytes by the addresses' family, which must
-// agree. The IPv4 checksum is filled in.
-void put_ip_header(ByteWriter& out, const IpAddress& source, const IpAddress& destination, std::uint8_t protocol,
-                   std::size_t payload_length, std::uint8_t hop_limit = 64);
+// Appends a header for `payload_length` bytes of `protocol`; 40 or 20 bytes by the addresses' family, which
+// must agree. The IPv4 checksum is filled in.
+void put_ip_header(ByteWriter& out, const IpAddress& source, const IpAddress& destination,
+                   std::uint8_t protocol, std::size_t payload_length, std::uint8_t hop_limit = 64);
 // The same into a fixed buffer of at least 40 bytes; returns the bytes used.
-[[nodiscard]] std::size_t write_ip_header(MutableBytes out, const IpAddress& source, const IpAddress& destination,
-                                          std::uint8_t protocol, std::size_t payload_length,
-                                          std::uint8_t hop_limit = 64);
+[[nodiscard]] std::size_t write_ip_header(MutableBytes out, const IpAddress& source,
+                                          const IpAddress& destination, std::uint8_t protocol,
+                                          std::size_t payload_length, std::uint8_t hop_limit = 64);
 
 }  // namespace msb::net

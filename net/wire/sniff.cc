@@ -78,7 +78,8 @@ Sniff sniff_tls(ByteView bytes) {
   if (bytes[5] != kClientHello) return result(Sniff::Kind::kAmbiguous);
   if (record < 4 || record > kMaxRecord) return result(Sniff::Kind::kAmbiguous);
   if (bytes.size() < 9) return result(Sniff::Kind::kNeedMore);
-  const std::size_t hello = static_cast<std::size_t>(bytes[6]) << 16 | static_cast<std::size_t>(bytes[7] << 8 | bytes[8]);
+  const std::size_t hello =
+      static_cast<std::size_t>(bytes[6]) << 16 | static_cast<std::size_t>(bytes[7] << 8 | bytes[8]);
   // The hello and nothing else in one record: split or padded ones are read differently by different servers.
   if (hello != record - 4) return result(Sniff::Kind::kAmbiguous);
   if (record + 5 > kMaxSniff) return result(Sniff::Kind::kAmbiguous);
@@ -88,7 +89,8 @@ Sniff sniff_tls(ByteView bytes) {
 
 bool is_token(char c) {
   constexpr std::string_view kOthers = "!#$%&'*+-.^_`|~";
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || kOthers.find(c) != std::string_view::npos;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         kOthers.find(c) != std::string_view::npos;
 }
 
 std::string lower(std::string_view text) {
@@ -108,7 +110,9 @@ std::optional<Hostname> authority_name(std::string_view text) {
   const std::size_t colon = text.find(':');
   if (colon != std::string_view::npos) {
     const std::string_view port = text.substr(colon + 1);
-    if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+    if (port.empty() || port.size() > 5 ||
+        !std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; }))
+      return std::nullopt;
     text = text.substr(0, colon);
   }
   auto name = Hostname::parse(text);
@@ -122,8 +126,8 @@ struct Head {
   bool upgrade = false;
 };
 
-// A strict reading of a request head that ends in an empty line: CRLF everywhere, no obsolete folding, no blank before
-// a colon, one Host, framing by at most one of Content-Length and chunked. nullopt: unclear.
+// A strict reading of a request head that ends in an empty line: CRLF everywhere, no obsolete folding, no
+// blank before a colon, one Host, framing by at most one of Content-Length and chunked. nullopt: unclear.
 std::optional<Head> parse_head(std::string_view head) {
   for (std::size_t i = 0; i < head.size(); ++i) {
     const auto c = static_cast<unsigned char>(head[i]);
@@ -139,7 +143,8 @@ std::optional<Head> parse_head(std::string_view head) {
   const std::string_view method = request.substr(0, first);
   const std::string_view target = request.substr(first + 1, last - first - 1);
   const std::string_view version = request.substr(last + 1);
-  if (!std::all_of(method.begin(), method.end(), is_token) || method == "CONNECT" || method == "PRI") return std::nullopt;
+  if (!std::all_of(method.begin(), method.end(), is_token) || method == "CONNECT" || method == "PRI")
+    return std::nullopt;
   if (version != "HTTP/1.1" && version != "HTTP/1.0") return std::nullopt;
   if (target.empty() || target.find_first_of(" \t") != std::string_view::npos) return std::nullopt;
   std::optional<Hostname> in_target;
@@ -159,7 +164,9 @@ std::optional<Head> parse_head(std::string_view head) {
     const std::string_view line = head.substr(0, end);
     head.remove_prefix(end + 2);
     const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || colon == 0 || !std::all_of(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(colon), is_token)) return std::nullopt;
+    if (colon == std::string_view::npos || colon == 0 ||
+        !std::all_of(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(colon), is_token))
+      return std::nullopt;
     const std::string name = lower(line.substr(0, colon));
     const std::string_view value = trim(line.substr(colon + 1));
     if (name == "host") {
@@ -167,7 +174,9 @@ std::optional<Head> parse_head(std::string_view head) {
       out.host = authority_name(value);
       if (!out.host) return std::nullopt;
     } else if (name == "content-length") {
-      if (out.content_length || value.empty() || value.size() > 18 || !std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+      if (out.content_length || value.empty() || value.size() > 18 ||
+          !std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; }))
+        return std::nullopt;
       std::uint64_t length = 0;
       for (const char c : value) length = length * 10 + static_cast<std::uint64_t>(c - '0');
       out.content_length = length;
@@ -186,20 +195,28 @@ std::optional<Head> parse_head(std::string_view head) {
 
 Sniff sniff_http(ByteView bytes) {
   const std::string_view text = as_text(bytes);
-  // Blank lines before a request are skipped by servers, other spellings accepted by some: unclear, not opaque.
-  if (text[0] == '\r' || text[0] == '\n' || text[0] == ' ' || text[0] == '\t') return result(Sniff::Kind::kAmbiguous);
+  // Blank lines before a request are skipped by servers, other spellings accepted by some: unclear, not
+  // opaque.
+  if (text[0] == '\r' || text[0] == '\n' || text[0] == ' ' || text[0] == '\t')
+    return result(Sniff::Kind::kAmbiguous);
   // A method is a token of capitals; the longest in use has 16 letters.
   const std::size_t space = text.find(' ');
   const std::string_view method = text.substr(0, std::min<std::size_t>(space, 24));
-  const bool capitals = std::all_of(method.begin(), method.end(), [](char c) { return (c >= 'A' && c <= 'Z') || c == '-' || c == '_'; });
-  if (!capitals || method.empty()) return result(text.find(" HTTP/1.") != std::string_view::npos ? Sniff::Kind::kAmbiguous : Sniff::Kind::kOpaque);
-  if (space == std::string_view::npos) return result(text.size() < 24 ? Sniff::Kind::kNeedMore : Sniff::Kind::kOpaque);
+  const bool capitals = std::all_of(method.begin(), method.end(),
+                                    [](char c) { return (c >= 'A' && c <= 'Z') || c == '-' || c == '_'; });
+  if (!capitals || method.empty())
+    return result(text.find(" HTTP/1.") != std::string_view::npos ? Sniff::Kind::kAmbiguous
+                                                                  : Sniff::Kind::kOpaque);
+  if (space == std::string_view::npos)
+    return result(text.size() < 24 ? Sniff::Kind::kNeedMore : Sniff::Kind::kOpaque);
   if (space > 24) return result(Sniff::Kind::kOpaque);
   const std::size_t line_end = text.find('\n');
-  if (line_end != std::string_view::npos && text.substr(0, line_end).find(" HTTP/") == std::string_view::npos) return result(Sniff::Kind::kOpaque);
+  if (line_end != std::string_view::npos && text.substr(0, line_end).find(" HTTP/") == std::string_view::npos)
+    return result(Sniff::Kind::kOpaque);
   const std::size_t end = text.find("\r\n\r\n");
   if (end == std::string_view::npos) {
-    if (text.find("\n\n") != std::string_view::npos || text.find("\n\r\n") != std::string_view::npos) return result(Sniff::Kind::kAmbiguous);
+    if (text.find("\n\n") != std::string_view::npos || text.find("\n\r\n") != std::string_view::npos)
+      return result(Sniff::Kind::kAmbiguous);
     return result(text.size() < kMaxSniff ? Sniff::Kind::kNeedMore : Sniff::Kind::kAmbiguous);
   }
   auto head = parse_head(text.substr(0, end + 4));
@@ -215,7 +232,8 @@ Sniff sniff_name(ByteView bytes) {
     if (bytes.size() >= 2 && bytes[1] != 3) return result(Sniff::Kind::kOpaque);
     return sniff_tls(bytes);
   }
-  if (bytes[0] >= 0x80 && bytes.size() >= 3 && bytes[2] == kClientHello) return result(Sniff::Kind::kAmbiguous);  // SSLv2 hello
+  if (bytes[0] >= 0x80 && bytes.size() >= 3 && bytes[2] == kClientHello)
+    return result(Sniff::Kind::kAmbiguous);  // SSLv2 hello
   return sniff_http(bytes);
 }
 
@@ -246,8 +264,11 @@ HttpGuard::Result HttpGuard::from_guest(ByteView bytes, std::size_t& pass) {
     const std::string_view text = as_text(rest);
     const auto line_end = text.find("\r\n");
     switch (state_) {
-      case State::kOpaque: pass = bytes.size(); return Result::kFine;
-      case State::kUpgrade: return Result::kFine;
+      case State::kOpaque:
+        pass = bytes.size();
+        return Result::kFine;
+      case State::kUpgrade:
+        return Result::kFine;
       case State::kHead: {
         const std::size_t end = text.find("\r\n\r\n");
         if (end == std::string_view::npos) return rest.size() > kMaxHead ? Result::kDenied : Result::kFine;
@@ -284,7 +305,8 @@ HttpGuard::Result HttpGuard::from_guest(ByteView bytes, std::size_t& pass) {
         state_ = State::kChunkSize;
         break;
       case State::kTrailer:
-        if (line_end == std::string_view::npos) return rest.size() > kMaxHead ? Result::kDenied : Result::kFine;
+        if (line_end == std::string_view::npos)
+          return rest.size() > kMaxHead ? Result::kDenied : Result::kFine;
         if (text.substr(0, line_end).find_first_of("\n\r") != std::string_view::npos) return Result::kDenied;
         pass += line_end + 2;
         if (line_end == 0) state_ = State::kHead;
@@ -302,7 +324,8 @@ void HttpGuard::from_server(ByteView bytes) {
   }
   if (status_bytes_ < status_line_.size()) return;
   const std::string_view line = as_text(status_line_);
-  // An interim "100 Continue" does not settle it, but no upgrade request of ours carries a body that would ask.
+  // An interim "100 Continue" does not settle it, but no upgrade request of ours carries a body that would
+  // ask.
   state_ = line.starts_with("HTTP/1.1 101") ? State::kOpaque : State::kHead;
 }
 

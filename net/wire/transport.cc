@@ -92,7 +92,8 @@ Drop parse_tcp(const IpPacket& packet, Checksum checksum, TcpSegment& out) {
 }
 
 Drop parse_icmp(const IpPacket& packet, IcmpMessage& out) {
-  if (packet.protocol != (packet.source.is_v4() ? kIpProtocolIcmp : kIpProtocolIcmpv6)) return Drop::kUnknownProtocol;
+  if (packet.protocol != (packet.source.is_v4() ? kIpProtocolIcmp : kIpProtocolIcmpv6))
+    return Drop::kUnknownProtocol;
   ByteReader reader(packet.payload);
   const auto header = reader.take<IcmpHeader>();
   if (!header) return Drop::kTruncated;
@@ -146,11 +147,21 @@ Bytes make_icmp_error(const IpAddress& sender, const IpPacket& offending, Unreac
   }
   std::uint8_t code = 0;
   switch (why) {
-    case Unreachable::kNetwork: code = 0; break;
-    case Unreachable::kHost: code = v6 ? 3 : 1; break;
-    case Unreachable::kPort: code = v6 ? 4 : 3; break;
-    case Unreachable::kAdminProhibited: code = v6 ? 1 : 13; break;
-    case Unreachable::kProtocol: code = v6 ? 0 : 2; break;
+    case Unreachable::kNetwork:
+      code = 0;
+      break;
+    case Unreachable::kHost:
+      code = v6 ? 3 : 1;
+      break;
+    case Unreachable::kPort:
+      code = v6 ? 4 : 3;
+      break;
+    case Unreachable::kAdminProhibited:
+      code = v6 ? 1 : 13;
+      break;
+    case Unreachable::kProtocol:
+      code = v6 ? 0 : 2;
+      break;
   }
   // As much of the packet as fits the smallest MTU (RFC 4443 2.4c); IPv4 senders quote at most 576 bytes.
   const std::size_t quote = std::min<std::size_t>(offending.whole.size(), v6 ? 1280 - 48 : 576 - 28);

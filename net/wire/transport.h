@@ -57,8 +57,8 @@ struct TcpSegment {
   std::uint32_t sequence = 0;
   std::uint32_t acknowledgment = 0;
   std::uint8_t flags = 0;
-  std::uint16_t window = 0;                 // as on the wire, unscaled
-  std::optional<std::uint16_t> mss;         // options of a SYN
+  std::uint16_t window = 0;          // as on the wire, unscaled
+  std::optional<std::uint16_t> mss;  // options of a SYN
   std::optional<std::uint8_t> window_scale;
   ByteView payload;
   [[nodiscard]] bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
@@ -100,12 +100,13 @@ struct IcmpMessage {
 
 // Why a packet is refused, in the words of both ICMP versions.
 enum class Unreachable : std::uint8_t { kNetwork, kHost, kPort, kAdminProhibited, kProtocol };
-// An ICMP error about `offending` (a whole IP packet of the guest's), complete with its IP header, from `sender`.
-// Empty where ICMP forbids an error (RFC 1122 3.2.2, RFC 4443 2.4): about ICMP errors, fragments but the first,
-// group or unspecified addresses.
+// An ICMP error about `offending` (a whole IP packet of the guest's), complete with its IP header, from
+// `sender`. Empty where ICMP forbids an error (RFC 1122 3.2.2, RFC 4443 2.4): about ICMP errors, fragments
+// but the first, group or unspecified addresses.
 [[nodiscard]] Bytes make_icmp_error(const IpAddress& sender, const IpPacket& offending, Unreachable why);
 // A complete ICMP message packet (echo reply, advertisement): IP header, ICMP header, body.
 [[nodiscard]] Bytes make_icmp(const IpAddress& source, const IpAddress& destination, std::uint8_t type,
-                              std::uint8_t code, std::uint32_t rest, ByteView body, std::uint8_t hop_limit = 64);
+                              std::uint8_t code, std::uint32_t rest, ByteView body,
+                              std::uint8_t hop_limit = 64);
 
 }  // namespace msb::net

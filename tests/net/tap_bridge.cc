@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tap_bridge NAME FRAME_FD [--vnet]: makes a TAP device in this network namespace and carries its frames over a stream
-// socket in the framing of msb-net, so that this machine's own TCP/IP stack can play the guest.
-// One thread each way, blocking: it ends when the socket does.
+// tap_bridge NAME FRAME_FD [--vnet]: makes a TAP device in this network namespace and carries its frames over
+// a stream socket in the framing of msb-net, so that this machine's own TCP/IP stack can play the guest. One
+// thread each way, blocking: it ends when the socket does.
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -84,7 +84,8 @@ int main(int argc, char** argv) {
   if (vnet) {
     int size = 12;
     if (::ioctl(tap, TUNSETVNETHDRSZ, &size) != 0) return std::perror("TUNSETVNETHDRSZ"), 1;
-    if (::ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) != 0) return std::perror("TUNSETOFFLOAD"), 1;
+    if (::ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) != 0)
+      return std::perror("TUNSETOFFLOAD"), 1;
   }
   const int socket = std::atoi(argv[2]);
   std::puts("ready");
