@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Bulk TCP through msb-net and through passt, behind the same TAP bridge, in one run: iperf3 both ways.
+
+bench/net_tcp.py --build DIR [--seconds N]: one JSON line per backend, MTU and direction. Needs root.
+"""
+import argparse, importlib.util, json, os, socket, subprocess, sys, tempfile, time
+
+here = os.path.dirname(os.path.abspath(__file__))
+ap = argparse.ArgumentParser()
+ap.add_argument("--build", required=True)
+ap.add_argument("--seconds", type=int, default=4)
+args = ap.parse_args()
+
+source = open(os.path.join(here, "../tests/net/run.py")).read().replace("sys.exit(main())", "")
+suite = {"__file__": os.path.join(here, "../tests/net/run.py"), "__name__": "suite"}
+exec(compile(source, "run.py", "exec"), suite)
+
+
+def iperf(w, reverse):
+    out = suite["sh"]("iperf3", "-J", "-c", "93.184.216.34", "-t", str(args.seconds), *(["-R"] if reverse else []), ns=w.guest, timeout=60, check=False).stdout
+    end = json.loads(out)["end"]
+    return end["sum_received"]["bits_per_second"] / 1e9
+
+
+class Passt:
+    def __init__(self, w, mtu):
+        path = os.path.join(w.tmp, "passt.sock")
+        self.p = w.spawn(w.host, "passt", "-f", "--runas", "0", "-s", path, "-m", str(mtu), "-a", "172.16.0.2", "-n", "30", "-g", "172.16.0.1", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        s = socket.socket(socket.AF_UNIX)
+        for _ in range(100):
+            try:
+                s.connect(path)
+                break
+            except OSError:
+                time.sleep(0.05)
+        self.bridge = w.spawn(w.guest, os.path.join(args.build, "tests/tap_bridge"), "tap0", str(s.fileno()), pass_fds=(s.fileno(),), stdout=subprocess.PIPE)
+        self.bridge.stdout.readline()
+        s.close()
+        sh, g = suite["sh"], w.guest
+        sh("ip", "link", "set", "tap0", "mtu", str(mtu), "up", ns=g)
+        sh("ip", "addr", "add", "172.16.0.2/30", "dev", "tap0", ns=g)
+        sh("ip", "route", "add", "default", "via", "172.16.0.1", ns=g)
+
+    def close(self):
+        for p in (self.bridge, self.p):
+            os.killpg(p.pid, 9)
+            p.wait()
+        time.sleep(0.3)
+
+
+tmp = tempfile.mkdtemp(prefix="msb-bench-")
+w = suite["World"](tmp)
+try:
+    w.spawn(w.world, "iperf3", "-s", "-B", "93.184.216.34", stdout=subprocess.DEVNULL)
+    time.sleep(0.5)
+    for mtu in (65520, 1500):
+        for name, make in (("msb-net", lambda: suite["Net"](w, args.build, mtu=mtu)), ("msb-net+vnet", lambda: suite["Net"](w, args.build, mtu=mtu, vnet=True)), ("passt", lambda: Passt(w, mtu))):
+            n = make()
+            try:
+                for reverse in (False, True):
+                    print(json.dumps({"backend": name, "mtu": mtu, "direction": "to_guest" if reverse else "from_guest", "gbit_s": round(iperf(w, reverse), 2)}), flush=True)
+            finally:
+                n.close()
+finally:
+    w.close()
