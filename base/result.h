@@ -167,7 +167,8 @@ using Status = Result<void>;
   } while (false)
 
 // MSB_ASSIGN(declaration, expr): e.g. MSB_ASSIGN(UniqueFd fd, open_file(path));
-#define MSB_ASSIGN(declaration, expr) MSB_ASSIGN_INNER(MSB_CONCAT(msb_assign_, __COUNTER__), declaration, expr)
+#define MSB_ASSIGN(declaration, expr) \
+  MSB_ASSIGN_INNER(MSB_CONCAT(msb_assign_, __COUNTER__), declaration, expr)
 #define MSB_ASSIGN_INNER(temporary, declaration, expr)      \
   auto temporary = (expr);                                  \
   if (!temporary.ok()) return std::move(temporary).error(); \

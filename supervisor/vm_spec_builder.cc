@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::string_view kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 constexpr std::string_view kGuestMac = "02:6d:73:62:00:02";
-constexpr std::uint16_t kGuestMtu = 65520;  // the largest a TCP-terminating link can use; see proto/net_spec.h
+constexpr std::uint16_t kGuestMtu =
+    65520;  // the largest a TCP-terminating link can use; see proto/net_spec.h
 constexpr std::int64_t kBootTimeoutS = 120;
 
 // Sets KEY=VALUE in a list in which each key stands once.
@@ -136,8 +137,8 @@ proto::GuestConfig guest_config(const LaunchInput& input) {
 
 namespace {
 
-// What msb-net is told (proto/net_spec.h). The user's own policy document, when there is one, gives "policy" and
-// "limits"; everything else comes from the flags.
+// What msb-net is told (proto/net_spec.h). The user's own policy document, when there is one, gives "policy"
+// and "limits"; everything else comes from the flags.
 void write_net_config(const NetworkSpec& network, JsonWriter& out) {
   out.begin_object().field("version", 1).key("guest").begin_object();
   out.field("mac", kGuestMac).field("gateway_mac", "02:6d:73:62:00:01").field("mtu", kGuestMtu);
