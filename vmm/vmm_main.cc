@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // msb-vmm: one sandbox. Started with its whole configuration on a descriptor, so that nothing shows in ps.
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "proto/vm_spec.h"
 #include "vmm/exit_codes.h"
+#include "vmm/kvm_check.h"
 #include "vmm/machine_role.h"
 #include "vmm/supervisor_role.h"
 
@@ -28,8 +29,9 @@ std::optional<int> parse_fd(const char* text) {
 
 int usage() {
   std::fputs(
-      "usage: msb-vmm --spec-fd N\n"
-      "Runs one sandbox as the JSON document on descriptor N says (proto/vm_spec.h). Not meant to be run by "
+      "usage: msb-vmm --spec-fd N | --check-kvm\n"
+      "--check-kvm tries a tiny guest and prints what it found as JSON. Otherwise: runs one sandbox as the "
+      "JSON document on descriptor N says (proto/vm_spec.h). Not meant to be run by "
       "hand:\n"
       "use msb.\n",
       stderr);
@@ -57,10 +59,28 @@ int run_spec(int fd) {
   return msb::vmm::run_supervisor_role(std::move(spec).value());
 }
 
+int check_kvm() {
+  const auto report = msb::vmm::check_kvm();
+  std::puts(report.json().c_str());
+  switch (report.verdict) {
+    case msb::vmm::KvmVerdict::kGood:
+      return msb::vmm::kExitOk;
+    case msb::vmm::KvmVerdict::kAbsent:
+      return msb::vmm::kExitKvmAbsent;
+    case msb::vmm::KvmVerdict::kForbidden:
+      return msb::vmm::kExitKvmForbidden;
+    case msb::vmm::KvmVerdict::kInterpreting:
+    case msb::vmm::KvmVerdict::kBroken:
+      return msb::vmm::kExitKvmUnusable;
+  }
+  return msb::vmm::kExitKvmUnusable;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   msb::log_setup("msb-vmm", msb::LogLevel::kInfo);
+  if (argc == 2 && std::strcmp(argv[1], "--check-kvm") == 0) return check_kvm();
   if (argc != 3) return usage();
   const auto fd = parse_fd(argv[2]);
   if (!fd) return usage();
