@@ -80,6 +80,9 @@ void AgentSession::sent(std::size_t count) { drop_sent(out_, sent_, count); }
 
 // True once the answer is complete and good.
 Result<bool> AgentSession::take_proxy_answer(ByteView& input) {
+  const auto refused = [] {
+    return make_error(Errc::kUnavailable, "the sandbox did not connect us to its agent");
+  };
   while (!input.empty()) {
     const char c = static_cast<char>(input.front());
     input = input.subspan(1);
@@ -87,16 +90,14 @@ Result<bool> AgentSession::take_proxy_answer(ByteView& input) {
       const bool digits =
           proxy_answer_.size() > 3 && std::all_of(proxy_answer_.begin() + 3, proxy_answer_.end(),
                                                   [](char digit) { return digit >= '0' && digit <= '9'; });
-      if (!proxy_answer_.starts_with("OK ") || !digits) break;
+      if (!proxy_answer_.starts_with("OK ") || !digits) return refused();
       awaiting_proxy_ = false;
       return true;
     }
     proxy_answer_ += c;
-    if (proxy_answer_.size() > kMaxProxyAnswer) break;
-    if (input.empty()) return false;
+    if (proxy_answer_.size() > kMaxProxyAnswer) return refused();
   }
-  if (input.empty() && proxy_answer_.empty()) return false;
-  return make_error(Errc::kUnavailable, "the sandbox did not connect us to its agent");
+  return false;
 }
 
 Result<AgentEvent> AgentSession::to_event(const Frame& frame) {
