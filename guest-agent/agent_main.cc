@@ -6,6 +6,7 @@
 // killer's and a fork bomb's effects on us, the memory events) follows while the host reads READY.
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
@@ -97,6 +98,8 @@ Result<UniqueFd> connect_host() {
   return socket;
 }
 
+constexpr int kHostEndsUsMs = 5000;
+
 [[noreturn]] void power_off() {
   ::sync();
   ::reboot(RB_POWER_OFF);
@@ -172,6 +175,9 @@ Status serve(Guest& guest) {
     kill_everything();
     leave_root(guest.old_root.get());
     running->report_shutdown_done();
+    // The host ends the machine when it has the message. Powering off at once could overtake it: what is
+    // written to the socket may still lie in the guest's queues.
+    ::poll(nullptr, 0, kHostEndsUsMs);
     power_off();
   };
   Server server(*loop, std::move(options));
