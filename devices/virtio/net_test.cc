@@ -91,7 +91,7 @@ class NetTest : public ::testing::Test {
       for (std::size_t p = 0; p < parts && i < used.size(); ++p, ++i) {
         const Bytes piece = driver_->bytes(buffers_.at(used[i].head).address, used[i].length);
         whole.insert(whole.end(), piece.begin(), piece.end());
-        if (p == 0) parts = whole.at(10) | whole.at(11) << 8;
+        if (p == 0) parts = whole.at(10) + whole.at(11) * std::size_t{256};
       }
       out.push_back(std::move(whole));
     }
