@@ -88,10 +88,10 @@ Error invalid(std::string_view text, const char* reason) {
   return make_error(Errc::kInvalid, "image reference \"%s\": %s", shown.c_str(), reason);
 }
 
-// The first component names a registry only if it cannot be a repository component.
+// The first component names a registry only if it cannot be a repository component. Capitals alone do not
+// tell: the registry's canonical form has none, and would read as a component.
 bool looks_like_registry(std::string_view first) {
-  return first.find_first_of(".:[") != std::string_view::npos || first == "localhost" ||
-         std::any_of(first.begin(), first.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  return first.find_first_of(".:[") != std::string_view::npos || first == "localhost";
 }
 
 }  // namespace

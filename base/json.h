@@ -38,10 +38,9 @@ class JsonView {
 
   [[nodiscard]] Result<bool> as_bool() const;
   [[nodiscard]] Result<std::string_view> as_string() const;
-  // Integers only: 1.0 and 1e3 are refused, as is what lies outside [min, max].
+  // Integers only, here and everywhere: 1.0 and 1e3 are refused, as is what lies outside [min, max].
   [[nodiscard]] Result<std::int64_t> as_int(std::int64_t min = INT64_MIN, std::int64_t max = INT64_MAX) const;
   [[nodiscard]] Result<std::uint64_t> as_uint(std::uint64_t max = UINT64_MAX) const;
-  [[nodiscard]] Result<double> as_double() const;
 
   // Objects. find(): absent and null both read as nullopt. at(): absent is an error; null is a value.
   [[nodiscard]] std::optional<JsonView> find(std::string_view key) const;
@@ -106,7 +105,6 @@ class JsonWriter {
   JsonWriter& string(std::string_view value);
   JsonWriter& integer(std::int64_t value);
   JsonWriter& unsigned_integer(std::uint64_t value);
-  JsonWriter& number(double value);
   JsonWriter& boolean(bool value);
   JsonWriter& null();
   // Inserts `json`, one complete JSON value made by a JsonWriter or JsonView::dump, as it stands.

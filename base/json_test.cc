@@ -72,12 +72,45 @@ TEST(JsonWriterTest, InvalidUtf8_BecomesReplacementCharacter) {
   EXPECT_EQ(std::move(writer).take(), "\"a\xef\xbf\xbd\"");
 }
 
+TEST(JsonNumberTest, SmallLargeAndOddOnes) {
+  const std::string zeros(400, '0');
+  const auto number = [](const std::string& text) {
+    const auto document = JsonDocument::parse("[" + text + "]");
+    if (!document.ok()) return std::string("refused");
+    return document->root().dump();
+  };
+  EXPECT_EQ(number("0." + zeros + "e-66"), "[0.0]");  // RapidJSON's exact reading ends the process here
+  EXPECT_EQ(number("0." + zeros + "1e-200"), "[0.0]");
+  EXPECT_EQ(number("0e-666"), "[0.0]");
+  EXPECT_EQ(number("1e-400"), "[0.0]");
+  EXPECT_EQ(number("0." + zeros + "1"), "[0.0]");
+  EXPECT_EQ(number("1e400"), "refused");
+  EXPECT_EQ(number("1" + zeros), "refused");
+  EXPECT_EQ(number("1.5"), "[1.5]");
+  EXPECT_EQ(number("-0"), "[0]");
+  EXPECT_EQ(number("18446744073709551615"), "[18446744073709551615]");
+  EXPECT_EQ(number("-9223372036854775808"), "[-9223372036854775808]");
+  for (const char* text : {"01", "+1", ".5", "1.", "1e", "0x10", "-", "NaN"})
+    EXPECT_EQ(number(text), "refused") << text;
+}
+
 TEST(Utf8Test, EdgeSequences) {
   EXPECT_TRUE(is_utf8("\xf0\x9f\x98\x80"));
   EXPECT_FALSE(is_utf8("\xed\xa0\x80"));  // surrogate
   EXPECT_FALSE(is_utf8("\xc0\x80"));      // overlong
   EXPECT_FALSE(is_utf8("\xf4\x90\x80\x80"));
   EXPECT_FALSE(is_utf8("\xe2\x82"));
+}
+
+TEST(JsonTest, NumberBeyondDouble_Refused) {
+  for (const char* text : {"1e309", "3609999990001e0000297", "-1e400"})
+    EXPECT_FALSE(JsonDocument::parse(text).ok()) << text;
+}
+
+TEST(JsonTest, HalfASurrogatePair_Refused) {
+  for (const char* text : {R"("\udc00")", R"("\ud800")", R"({"\udfff":1})"})
+    EXPECT_FALSE(JsonDocument::parse(text).ok()) << text;
+  EXPECT_TRUE(JsonDocument::parse(R"("\ud83d\ude00")").ok());
 }
 
 }  // namespace

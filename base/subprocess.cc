@@ -13,6 +13,8 @@
 #include <array>
 #include <cstddef>
 
+#include "base/foreign_stack.h"
+
 namespace msb {
 namespace {
 
@@ -34,7 +36,7 @@ struct ChildPlan {
   sigset_t old_mask{};
 };
 
-bool place_descriptors(const ChildPlan& plan) {
+MSB_ON_FOREIGN_STACK bool place_descriptors(const ChildPlan& plan) {
   // First away from every target number, then into place: no mapping can overwrite another's source.
   std::array<int, 64> moved;
   for (std::size_t i = 0; i < plan.fd_count; ++i) {
@@ -70,29 +72,29 @@ bool place_descriptors(const ChildPlan& plan) {
   return true;
 }
 
-int child_main(void* argument) {
+MSB_ON_FOREIGN_STACK [[noreturn]] void fail(ChildPlan& plan) {
+  plan.error = errno;
+  ::_exit(127);
+}
+
+MSB_ON_FOREIGN_STACK int child_main(void* argument) {
   auto& plan = *static_cast<ChildPlan*>(argument);
-  const auto fail = [&plan] {
-    plan.error = errno;
-    ::_exit(127);
-  };
   for (int signal = 1; signal < NSIG; ++signal) {
     struct sigaction action {};
     action.sa_handler = SIG_DFL;
     ::sigaction(signal, &action, nullptr);  // fails for SIGKILL and SIGSTOP only
   }
-  if (plan.new_session && ::setsid() < 0) fail();
+  if (plan.new_session && ::setsid() < 0) fail(plan);
   if (plan.die_with_parent) {
-    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail();
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail(plan);
     if (::getppid() != plan.parent) ::_exit(127);  // it died before we asked
   }
-  if (!place_descriptors(plan)) fail();
+  if (!place_descriptors(plan)) fail(plan);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::execve(plan.path, plan.argv, plan.env);
-  fail();
-  return 127;
+  fail(plan);
 }
 
 constexpr std::size_t kStackBytes = std::size_t{64} << 10;
@@ -106,7 +108,7 @@ struct MiddlePlan {
   int error = 0;
 };
 
-int middle_main(void* argument) {
+MSB_ON_FOREIGN_STACK int middle_main(void* argument) {
   auto& plan = *static_cast<MiddlePlan*>(argument);
   plan.pid = ::clone(child_main, plan.stack_top, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan.child,
                      &plan.pidfd);
