@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -239,6 +240,15 @@ bool mount_out(const std::string& path) {
   return mounted;
 }
 
+// KVM rewrites an instruction of the scheduler when the first virtual machine comes and when the last one
+// goes. Under QEMU's one thread per CPU another CPU may be executing it just then, and the kernel dies in
+// __schedule. With one machine that never runs and never goes, that happens once, while nothing else does.
+void keep_one_machine() {
+  const int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  if (kvm < 0 || ioctl(kvm, KVM_CREATE_VM, 0) < 0)
+    std::fprintf(stderr, "lab: no KVM: %s\n", std::strerror(errno));
+}
+
 void boot() {
   load_modules("/early");
   const pid_t loader = fork();
@@ -267,6 +277,7 @@ void boot() {
   // Whoever is allowed on an ordinary workstation is allowed here.
   for (const char* device : {"/dev/kvm", "/dev/fuse", "/dev/vhost-vsock", "/dev/vhost-net", "/dev/net/tun"})
     if (chmod(device, 0666) != 0) std::fprintf(stderr, "lab: no %s\n", device);
+  keep_one_machine();
 }
 
 }  // namespace msb::lab
