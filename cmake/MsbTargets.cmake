@@ -67,10 +67,20 @@ function(msb_library name)
   endif()
 endfunction()
 
-# msb_program(NAME [EXCEPTIONS] [LIBEXEC] SOURCES ... DEPS ...): bin/NAME, or libexec/msb/NAME with LIBEXEC.
+# msb_program(NAME [EXCEPTIONS] [LIBEXEC] [STATIC] SOURCES ... DEPS ...): bin/NAME, or libexec/msb/NAME with LIBEXEC.
+# STATIC for what starts on the hot path: loading the C++ library costs more than many a command does
+# (record 0091). Sanitizers and coverage need their runtimes, so those builds stay dynamic.
 function(msb_program name)
-  cmake_parse_arguments(ARG "EXCEPTIONS;LIBEXEC" "" "SOURCES;DEPS" ${ARGN})
-  add_executable(${name} ${ARG_SOURCES})
+  cmake_parse_arguments(ARG "EXCEPTIONS;LIBEXEC;STATIC" "" "SOURCES;DEPS" ${ARGN})
+  if(ARG_STATIC AND NOT MSB_SANITIZE AND NOT MSB_COVERAGE AND NOT MSB_FUZZ)
+    # CMake would add -pie behind our -static-pie, which makes the program dynamic.
+    unset(CMAKE_POSITION_INDEPENDENT_CODE)
+    add_executable(${name} ${ARG_SOURCES})
+    target_compile_options(${name} PRIVATE -fPIE)
+    target_link_options(${name} PRIVATE -static-pie -Wl,-z,pack-relative-relocs)
+  else()
+    add_executable(${name} ${ARG_SOURCES})
+  endif()
   target_link_libraries(${name} PRIVATE msb_flags Threads::Threads ${ARG_DEPS})
   if(NOT ARG_EXCEPTIONS)
     target_compile_options(${name} PRIVATE ${MSB_NO_EXCEPTIONS})
