@@ -119,7 +119,7 @@ Status ArchiveContents::add_file(const std::string& name, ByteStream& content) {
     return {};
   }
   if (compression != Compression::kNone) stream.hash_as_well();
-  auto staged = stage_layer(store_, stream, "", limits_);
+  auto staged = stage_layer(store_, stream, "", options_);
   if (!staged) return std::move(staged).error().with_context("archive member \"" + name + "\"");
   StagedLayer layer;
   layer.diff_id = "sha256:" + staged->diff_id_hex;

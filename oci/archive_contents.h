@@ -8,7 +8,7 @@
 
 #include "base/result.h"
 #include "oci/byte_stream.h"
-#include "oci/limits.h"
+#include "oci/layer_stage.h"
 #include "oci/store.h"
 
 namespace msb::oci {
@@ -22,7 +22,7 @@ struct StagedLayer {
 
 class ArchiveContents {
  public:
-  ArchiveContents(const Store& store, const Limits& limits) : store_(store), limits_(limits) {}
+  ArchiveContents(const Store& store, StageOptions options) : store_(store), options_(std::move(options)) {}
 
   // Takes in the member `name` (clean path) whose content is read from `content` as far as it is wanted.
   [[nodiscard]] Status add_file(const std::string& name, ByteStream& content);
@@ -36,7 +36,7 @@ class ArchiveContents {
  private:
   [[nodiscard]] std::string follow(std::string name) const;
   const Store& store_;
-  Limits limits_;
+  StageOptions options_;
   std::map<std::string, std::string> documents_;
   std::map<std::string, StagedLayer> layers_;
   std::map<std::string, std::string> links_;

@@ -8,7 +8,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "oci/commands.h"
+#include "oci/confine_parent.h"
 #include "oci/load.h"
+#include "oci/rootfs.h"
 
 namespace msb::oci {
 namespace {
@@ -38,9 +40,11 @@ void print(const std::vector<LoadedImage>& images, bool json_output, bool quiet)
 
 Status load_command(const Arguments& arguments) {
   Options options(
-      "load [-i FILE|DIRECTORY] [-t NAME]... [--platform OS/ARCH] [-q] [--json] (standard input without -i)");
+      "load [-i FILE|DIRECTORY] [-t NAME]... [--rootfs NAME] [--platform OS/ARCH] [-q] [--json]\n"
+      "(standard input without -i; --rootfs: the archive is a root file system, not an image)");
   std::string input = "-";
   std::string platform;
+  std::string rootfs;
   std::vector<std::string> tags;
   bool quiet = false;
   bool json = false;
@@ -50,6 +54,7 @@ Status load_command(const Arguments& arguments) {
   options.list("tag", tags);
   options.alias("t", "tag");
   options.text("platform", platform);
+  options.text("rootfs", rootfs);
   options.flag("quiet", quiet);
   options.alias("q", "quiet");
   options.flag("json", json);
@@ -67,6 +72,7 @@ Status load_command(const Arguments& arguments) {
   if (!platform.empty()) {
     MSB_ASSIGN(load.platform, parse_platform(platform));
   }
+  MSB_ASSIGN(load.unpacker, unpacker_path());
   MSB_ASSIGN(const Store store, open_store());
   UniqueFd file;
   int fd = STDIN_FILENO;
@@ -77,6 +83,17 @@ Status load_command(const Arguments& arguments) {
     struct stat st {};
     if (::fstat(fd, &st) != 0) return sys_error("stat " + input);
     directory = S_ISDIR(st.st_mode);
+  }
+  confine_parent(store.home(), directory ? fd : -1, Network::kNone);
+  if (!rootfs.empty()) {
+    MSB_ASSIGN(const ImageReference name, parse_image_reference(rootfs));
+    if (directory || !tags.empty() || !name.digest.empty())
+      return make_error(Errc::kInvalid,
+                        "load --rootfs: takes a tar and one name; tar -C DIRECTORY -c . | msb load ...");
+    auto image = load_rootfs(store, fd, name, load);
+    if (!image) return std::move(image).error().with_context("load a root file system");
+    print({*image}, json, quiet);
+    return {};
   }
   auto images = directory ? load_directory(store, fd, load) : load_archive(store, fd, load);
   if (!images)

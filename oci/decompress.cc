@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/wire.h"
+
 namespace msb::oci {
 namespace {
 
@@ -32,8 +34,9 @@ struct Decompressor::State {
 Compression detect_compression(ByteView start) {
   if (start.size() >= 2 && start[0] == 0x1f && start[1] == 0x8b) return Compression::kGzip;
   if (start.size() >= 4) {
-    const std::uint32_t magic =
-        start[0] | start[1] << 8 | start[2] << 16 | static_cast<std::uint32_t>(start[3]) << 24;
+    Le32 little_endian;
+    std::memcpy(&little_endian, start.data(), sizeof little_endian);
+    const std::uint32_t magic = little_endian.get();
     if (magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START)
       return Compression::kZstd;
   }
@@ -105,7 +108,8 @@ Result<std::size_t> Decompressor::read_gzip(MutableBytes out) {
     }
     if (between_frames_) {
       // After a member comes another one, or zeros that pad to some block size.
-      if (pending_[0] == 0) {
+      if (padding_ || pending_[0] == 0) {
+        padding_ = true;
         if (std::any_of(pending_.begin(), pending_.end(), [](std::uint8_t b) { return b != 0; }))
           return damaged("bytes after the gzip stream's end");
         pending_ = {};

@@ -40,6 +40,7 @@ class Decompressor final : public ByteStream {
   bool started_ = false;
   bool input_ended_ = false;
   bool between_frames_ = false;  // what was decoded so far is complete
+  bool padding_ = false;         // zeros came after a gzip member: nothing else may follow
   Compression compression_ = Compression::kNone;
   std::unique_ptr<State> state_;
 };

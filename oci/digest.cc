@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oci/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include <array>
@@ -25,6 +26,12 @@ std::string Sha256Stream::finish_hex() {
   unsigned length = 0;
   MSB_CHECK(EVP_DigestFinal_ex(context_, sum.data(), &length) == 1 && length == sum.size());
   return to_hex(sum);
+}
+
+void prepare_digests() {
+  // Without its configuration file: there is nothing in it for digests.
+  MSB_CHECK(OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr) == 1);
+  (void)digest_of({});
 }
 
 std::string digest_of(ByteView data) {

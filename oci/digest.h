@@ -26,6 +26,8 @@ class Sha256Stream {
   evp_md_ctx_st* context_;
 };
 
+// Loads all that SHA-256 needs, for a process that is about to lose the right to open files.
+void prepare_digests();
 // "sha256:<hex>" of `data`.
 [[nodiscard]] std::string digest_of(ByteView data);
 // The 64 digits of a digest that is_sha256_digest() accepted.

@@ -1,57 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// msb-image: images from registries and archives into the store, and all that is done with them there.
+// msb-image: images in archives and in the store. What talks to registries is msb-registry, started from here
+// under the same words: loading its libraries takes longer than most of what this program does (record 0073).
+#include <unistd.h>
+
 #include <array>
-#include <csignal>
+#include <cerrno>
 #include <cstdio>
+#include <string>
 #include <string_view>
 
-#include "base/log.h"
-#include "oci/commands.h"
+#include "base/file.h"
+#include "oci/program.h"
 
 namespace {
 
-using msb::Status;
-using msb::oci::Arguments;
+using msb::oci::Command;
 
-struct Command {
-  std::string_view name;
-  std::string_view summary;
-  Status (*run)(const Arguments&);
-};
 constexpr std::array kCommands = {
     Command{"load", "take in images from a docker-archive or an OCI layout", msb::oci::load_command},
+    Command{"save", "write images to an archive", msb::oci::save_command},
+    Command{"ls", "list images", msb::oci::list_command},
+    Command{"inspect", "show all about images", msb::oci::inspect_command},
+    Command{"tag", "give an image another name", msb::oci::tag_command},
+    Command{"rm", "remove images", msb::oci::remove_command},
+    Command{"prune", "remove what nothing needs", msb::oci::prune_command},
+    Command{"verify", "check layers against their ids", msb::oci::verify_command},
     Command{"mkfs-upper", "make an empty ext4 for a sandbox's writes", msb::oci::mkfs_upper_command},
+    Command{"unpack-layer", "", msb::oci::unpack_layer_command},
 };
+constexpr std::array<std::string_view, 4> kOfRegistries = {"pull", "login", "logout", "registries"};
 
-// Exit codes: 0, 1 for what failed, 2 for a wrong command line.
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
-
-void print_usage(std::FILE* out) {
-  std::fprintf(out, "usage: msb-image COMMAND ...\n\ncommands:\n");
-  for (const Command& command : kCommands) {
-    if (command.summary.empty()) continue;  // plumbing
-    std::fprintf(out, "  %-12s %s\n", command.name.data(), command.summary.data());
+// Becomes msb-registry, which stands beside this program; returns only when that fails.
+int become_registry(char** argv) {
+  const auto self = msb::executable_path();
+  if (self) {
+    const std::string path = msb::parent_path(*self) + "/msb-registry";
+    ::execv(path.c_str(), argv);
+    std::fprintf(stderr, "msb-image: %s\n", msb::sys_error("start " + path).text.c_str());
   }
+  return 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  msb::log_setup("msb-image", msb::LogLevel::kWarn);
-  std::signal(SIGPIPE, SIG_IGN);
-  const std::string_view name = argc > 1 ? argv[1] : "";
-  if (name == "--help" || name == "-h" || name == "help") {
-    print_usage(stdout);
-    return 0;
+  for (const std::string_view name : kOfRegistries) {
+    if (argc > 1 && argv[1] == name) return become_registry(argv);
   }
-  for (const Command& command : kCommands) {
-    if (command.name != name) continue;
-    const Status status = command.run(Arguments(argv + 2, argv + argc));
-    if (status.ok() || status.error().code == msb::Errc::kCancelled) return 0;
-    std::fprintf(stderr, "msb-image: %s\n", status.error().text.c_str());
-    return status.error().code == msb::Errc::kInvalid ? kUsage : kFailed;
-  }
-  print_usage(stderr);
-  return kUsage;
+  return msb::oci::run_program("msb-image", kCommands, argc, argv);
 }

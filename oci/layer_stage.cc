@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oci/layer_stage.h"
 
+#include "oci/unpack_process.h"
+
 namespace msb::oci {
 
 Result<LayerSummary> stage_layer(const Store& store, ByteStream& input, const std::string& wanted,
-                                 const Limits& limits) {
+                                 const StageOptions& options) {
   MSB_ASSIGN(TempFile blob, store.make_temp());
   MSB_ASSIGN(TempFile split, store.make_temp());
-  MSB_ASSIGN(LayerSummary summary, unpack_layer(input, blob.fd(), split.fd(), limits));
+  MSB_ASSIGN(LayerSummary summary,
+             options.unpacker.empty()
+                 ? unpack_layer(input, blob.fd(), split.fd(), options.limits)
+                 : unpack_layer_confined(options.unpacker, input, blob.fd(), split.fd(), options.limits));
   if (!wanted.empty() && summary.diff_id_hex != wanted) {
     return make_error(Errc::kProtocol,
                       "the layer is not the one its image names: sha256:%s instead of sha256:%s",

@@ -41,7 +41,7 @@ std::string blob_member(const std::string& digest) { return "blobs/sha256/" + di
 class Loader {
  public:
   Loader(const Store& store, const LoadOptions& options)
-      : store_(store), options_(options), contents_(store, options.limits) {}
+      : store_(store), options_(options), contents_(store, {options.limits, options.unpacker}) {}
 
   Status scan_stream(int fd) {
     FdStream file(fd);

@@ -22,6 +22,7 @@ struct LoadOptions {
   std::vector<ImageReference> tags;  // further names for the first image of the archive
   Platform platform = host_platform();
   Limits limits;
+  std::string unpacker;  // as in StageOptions
 };
 struct LoadedImage {
   std::vector<std::string> references;  // canonical

@@ -47,7 +47,7 @@ void Options::list(std::string name, std::vector<std::string>& values) {
                         return Status{};
                       }});
 }
-void Options::number(std::string name, std::uint64_t& value, std::uint64_t max) {
+void Options::number(const std::string& name, std::uint64_t& value, std::uint64_t max) {
   options_.push_back({name, true, [&value, max, name](std::string_view text) -> Status {
                         const auto parsed = parse_decimal(text);
                         if (!parsed || *parsed > max) {
@@ -58,7 +58,7 @@ void Options::number(std::string name, std::uint64_t& value, std::uint64_t max) 
                         return {};
                       }});
 }
-void Options::number32(std::string name, std::uint32_t& value) {
+void Options::number32(const std::string& name, std::uint32_t& value) {
   options_.push_back({name, true, [&value, name](std::string_view text) -> Status {
                         const auto parsed = parse_decimal(text);
                         if (!parsed || *parsed > UINT32_MAX) {
@@ -69,7 +69,7 @@ void Options::number32(std::string name, std::uint32_t& value) {
                         return {};
                       }});
 }
-void Options::size(std::string name, std::uint64_t& bytes) {
+void Options::size(const std::string& name, std::uint64_t& bytes) {
   options_.push_back({name, true, [&bytes, name](std::string_view text) -> Status {
                         auto parsed = parse_size(text);
                         if (!parsed) return std::move(parsed).error().with_context("--" + name);
@@ -77,7 +77,7 @@ void Options::size(std::string name, std::uint64_t& bytes) {
                         return {};
                       }});
 }
-void Options::alias(std::string alias, std::string name) {
+void Options::alias(std::string alias, const std::string& name) {
   const Option* option = find(name);
   MSB_CHECK(option != nullptr);
   Option copy = *option;

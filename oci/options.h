@@ -20,11 +20,11 @@ class Options {
   void flag(std::string name, bool& value);                       // --quiet; a one-letter name is -q
   void text(std::string name, std::string& value);                // --tag X, --tag=X
   void list(std::string name, std::vector<std::string>& values);  // may be repeated
-  void number(std::string name, std::uint64_t& value, std::uint64_t max);
-  void number32(std::string name, std::uint32_t& value);
-  void size(std::string name, std::uint64_t& bytes);  // 64M, 2GiB, 1048576
+  void number(const std::string& name, std::uint64_t& value, std::uint64_t max);
+  void number32(const std::string& name, std::uint32_t& value);
+  void size(const std::string& name, std::uint64_t& bytes);  // 64M, 2GiB, 1048576
   // Makes `alias` (-q) another name of an option already declared.
-  void alias(std::string alias, std::string name);
+  void alias(std::string alias, const std::string& name);
 
   // Options may stand anywhere before "--". Errors: kInvalid; kCancelled after --help was printed.
   [[nodiscard]] Status parse(const std::vector<std::string>& arguments);

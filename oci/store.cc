@@ -93,8 +93,10 @@ Status Store::publish(TempFile file, const std::string& path) const {
 }
 
 Status Store::put(const std::string& directory, const std::string& name, std::string_view content) const {
-  MSB_ASSIGN(const UniqueFd dir, open_directory(images_fd_.get(), directory));
-  return write_file_atomic(dir.get(), name, content);
+  // By way of tmp/, where what a killed writer leaves is known to be garbage.
+  MSB_ASSIGN(TempFile file, make_temp());
+  MSB_TRY(write_all(file.fd(), content));
+  return publish(std::move(file), directory + "/" + name);
 }
 
 Result<std::string> Store::get(const std::string& path, std::size_t max_bytes) const {

@@ -2,13 +2,13 @@
 // Store: the images of one user, as files below $MSB_HOME/images. No daemon, no database; many processes at
 // once.
 //
-//   refs/<sha256 of canonical reference>.json    which manifest a reference means
-//   manifests/<manifest digest>.json             what a sandbox needs: config, extents of the root disk,
-//   layers metadata/<sha256 of the layers' ids>.erofs   merged trees (merge.h) layers/<diff id>.erofs, <diff
-//   id>.split      layers (unpack.h) and what `save` needs to write their tar again blobs/<digest> manifests
-//   and configs as they came tmp/, locks/                                 work in progress; a file there
-//   without a lock on it is garbage lock                                         shared while something is
-//   being added, exclusive to collect garbage
+//   refs/<sha256 of canonical reference>.json  which manifest a reference means
+//   manifests/<manifest digest>.json           what a sandbox needs: config, extents of the root disk, layers
+//   metadata/<sha256 of the layers' ids>.erofs merged trees (merge.h)
+//   layers/<diff id>.erofs, <diff id>.split    layers (unpack.h), and what `save` needs to write their tar
+//   again blobs/<digest>                             manifests and configs as they came tmp/, locks/ work in
+//   progress; a file there without a lock on it is garbage lock                                       shared
+//   while something is added, exclusive to collect garbage
 //
 // Theory of operation. Everything but refs is content-addressed and never changes once it has its name: it is
 // written in tmp/, synced, and renamed into place, so a name that exists is complete, whoever is killed when.

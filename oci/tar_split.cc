@@ -103,53 +103,81 @@ Status TarSplitWriter::finish() {
   return compress({}, true);
 }
 
-TarSplitReader::TarSplitReader(ByteStream& split, int blob_fd, std::uint64_t max_bytes)
-    : records_(std::make_unique<Decompressor>(split)),
-      blob_fd_(blob_fd),
-      left_total_(max_bytes),
-      buffer_(kReadBuffer) {}
-TarSplitReader::~TarSplitReader() = default;
+SplitRecords::SplitRecords(ByteStream& split) : stream_(std::make_unique<Decompressor>(split)) {}
+SplitRecords::~SplitRecords() = default;
 
-Status TarSplitReader::take_exact(MutableBytes out) {
+Status SplitRecords::take_literal(MutableBytes out) {
   while (!out.empty()) {
-    MSB_ASSIGN(const std::size_t n, records_->read(out));
+    MSB_ASSIGN(const std::size_t n, stream_->read(out));
     if (n == 0) return make_error(Errc::kCorrupt, "the record of the layer's tar stream ends early");
     out = out.subspan(n);
   }
   return {};
 }
 
-Result<ByteView> TarSplitReader::read() {
-  while (data_left_ == 0 && literal_left_ == 0) {
-    std::uint8_t tag = 0;
-    MSB_ASSIGN(const std::size_t n, records_->read(MutableBytes(&tag, 1)));
-    if (n == 0) return ByteView{};
-    if (tag == 'L') {
-      Le32 length;
-      MSB_TRY(take_exact(MutableBytes(reinterpret_cast<std::uint8_t*>(&length), sizeof length)));
-      literal_left_ = length.get();
-    } else if (tag == 'D') {
-      std::array<Le64, 2> place;
-      MSB_TRY(take_exact(MutableBytes(reinterpret_cast<std::uint8_t*>(place.data()), sizeof place)));
-      blob_offset_ = place[0].get();
-      data_left_ = place[1].get();
-    } else {
-      return make_error(Errc::kCorrupt, "the record of the layer's tar stream is damaged");
-    }
-    if (data_left_ + literal_left_ > left_total_)
-      return make_error(Errc::kCorrupt, "the record of the layer's tar stream is longer than the stream was");
-    left_total_ -= data_left_ + literal_left_;
+Result<std::optional<SplitRecords::Record>> SplitRecords::next() {
+  std::uint8_t tag = 0;
+  MSB_ASSIGN(const std::size_t n, stream_->read(MutableBytes(&tag, 1)));
+  if (n == 0) return std::optional<Record>{};
+  Record record;
+  if (tag == 'L') {
+    Le32 length;
+    MSB_TRY(take_literal(MutableBytes(reinterpret_cast<std::uint8_t*>(&length), sizeof length)));
+    record.literal = true;
+    record.length = length.get();
+  } else if (tag == 'D') {
+    std::array<Le64, 2> place;
+    MSB_TRY(take_literal(MutableBytes(reinterpret_cast<std::uint8_t*>(place.data()), sizeof place)));
+    record.offset = place[0].get();
+    record.length = place[1].get();
+  } else {
+    return make_error(Errc::kCorrupt, "the record of the layer's tar stream is damaged");
   }
-  std::uint64_t& left = data_left_ != 0 ? data_left_ : literal_left_;
+  return std::optional<Record>(record);
+}
+
+Result<std::uint64_t> tar_split_length(ByteStream& split, std::uint64_t max_bytes) {
+  SplitRecords records(split);
+  Bytes scratch(kReadBuffer);
+  std::uint64_t total = 0;
+  for (;;) {
+    MSB_ASSIGN(const auto record, records.next());
+    if (!record) return total;
+    if (record->length > max_bytes - total)
+      return make_error(Errc::kCorrupt,
+                        "the record of the layer's tar stream is longer than any layer may be");
+    total += record->length;
+    for (std::uint64_t left = record->literal ? record->length : 0; left > 0;) {
+      const auto take = static_cast<std::size_t>(std::min<std::uint64_t>(left, scratch.size()));
+      MSB_TRY(records.take_literal(MutableBytes(scratch).first(take)));
+      left -= take;
+    }
+  }
+}
+
+TarSplitReader::TarSplitReader(ByteStream& split, int blob_fd, std::uint64_t max_bytes)
+    : records_(split), blob_fd_(blob_fd), left_total_(max_bytes), buffer_(kReadBuffer) {}
+
+Result<ByteView> TarSplitReader::read() {
+  while (left_ == 0) {
+    MSB_ASSIGN(const auto record, records_.next());
+    if (!record) return ByteView{};
+    if (record->length > left_total_)
+      return make_error(Errc::kCorrupt, "the record of the layer's tar stream is longer than the stream was");
+    left_total_ -= record->length;
+    left_ = record->length;
+    literal_ = record->literal;
+    blob_offset_ = record->offset;
+  }
   const MutableBytes out =
-      MutableBytes(buffer_).first(static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer_.size())));
-  if (data_left_ != 0) {
+      MutableBytes(buffer_).first(static_cast<std::size_t>(std::min<std::uint64_t>(left_, buffer_.size())));
+  if (literal_) {
+    MSB_TRY(records_.take_literal(out));
+  } else {
     MSB_TRY(pread_exact(blob_fd_, out, blob_offset_));
     blob_offset_ += out.size();
-  } else {
-    MSB_TRY(take_exact(out));
   }
-  left -= out.size();
+  left_ -= out.size();
   return ByteView(out);
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -40,22 +41,41 @@ class TarSplitWriter {
   Bytes output_;
 };
 
+// The records one after another. `split` (borrowed) yields them as they were written, compressed.
+class SplitRecords {
+ public:
+  struct Record {
+    bool literal = false;      // else bytes of the blob, from `offset` on
+    std::uint64_t length = 0;  // unchecked: whatever the file says
+    std::uint64_t offset = 0;
+  };
+  explicit SplitRecords(ByteStream& split);
+  ~SplitRecords();
+  // nullopt at the end. The bytes of a literal record must be taken before the next call.
+  [[nodiscard]] Result<std::optional<Record>> next();
+  [[nodiscard]] Status take_literal(MutableBytes out);
+
+ private:
+  std::unique_ptr<ByteStream> stream_;
+};
+
+// Length of the tar stream that `split` stands for, without reading a blob. kCorrupt above `max_bytes`.
+[[nodiscard]] Result<std::uint64_t> tar_split_length(ByteStream& split, std::uint64_t max_bytes);
+
 // The tar stream again. `split` yields the (compressed) records, `blob_fd` is the layer's blob; both
 // borrowed.
 class TarSplitReader final : public ByteSource {
  public:
   TarSplitReader(ByteStream& split, int blob_fd, std::uint64_t max_bytes);
-  ~TarSplitReader() override;
   [[nodiscard]] Result<ByteView> read() override;
 
  private:
-  [[nodiscard]] Status take_exact(MutableBytes out);
-  std::unique_ptr<ByteStream> records_;
+  SplitRecords records_;
   int blob_fd_;
   std::uint64_t left_total_;
+  std::uint64_t left_ = 0;  // of the current record
   std::uint64_t blob_offset_ = 0;
-  std::uint64_t data_left_ = 0;
-  std::uint64_t literal_left_ = 0;
+  bool literal_ = false;
   Bytes buffer_;
 };
 

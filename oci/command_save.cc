@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// msb-image save, verify: images out of the store again.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <set>
+
+#include "base/file.h"
+#include "base/image_reference.h"
+#include "oci/catalog.h"
+#include "oci/commands.h"
+#include "oci/save.h"
+
+namespace msb::oci {
+namespace {
+
+// Images in the order they were first named, each with the names it was asked for by.
+Result<std::vector<SavedImage>> choose(const Catalog& catalog, const std::vector<std::string>& wanted) {
+  std::vector<SavedImage> images;
+  for (const std::string& text : wanted) {
+    MSB_ASSIGN(const ImageRecord* image, find_image(catalog, text));
+    SavedImage* saved = nullptr;
+    for (SavedImage& have : images) {
+      if (have.image == image) saved = &have;
+    }
+    if (saved == nullptr) saved = &images.emplace_back(SavedImage{image, {}});
+    const auto reference = parse_image_reference(text);
+    if (reference && catalog.references.contains(reference->canonical()))
+      saved->references.push_back(reference->canonical());
+  }
+  return images;
+}
+
+}  // namespace
+
+Status save_command(const Arguments& arguments) {
+  Options options("save [-o FILE] IMAGE...   (standard output without -o)");
+  std::string output = "-";
+  Limits limits;
+  options.text("output", output);
+  options.alias("o", "output");
+  add_limit_options(options, limits);
+  MSB_TRY(options.parse(arguments));
+  if (options.positional().empty()) return make_error(Errc::kInvalid, "usage: msb save [-o FILE] IMAGE...");
+  if (output == "-" && ::isatty(STDOUT_FILENO) == 1)
+    return make_error(Errc::kInvalid, "save: an archive is not for a terminal; use -o FILE or a pipe");
+  MSB_ASSIGN(const Store store, open_store());
+  MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));
+  MSB_ASSIGN(const Catalog catalog, read_catalog(store));
+  MSB_ASSIGN(const auto images, choose(catalog, options.positional()));
+  if (output == "-") return save_images(store, images, STDOUT_FILENO, limits);
+  struct stat st {};
+  if (::stat(output.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {  // a pipe or device: written as it is
+    MSB_ASSIGN(const UniqueFd fd, open_file(output, O_WRONLY));
+    return save_images(store, images, fd.get(), limits).with_context("save " + output);
+  }
+  // Complete under another name first: no half archive is left behind under the one that was asked for.
+  const std::string temporary = output + ".tmp." + std::to_string(::getpid());
+  MSB_ASSIGN(const UniqueFd fd, open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666));
+  Status status = save_images(store, images, fd.get(), limits);
+  if (status.ok() && ::fdatasync(fd.get()) != 0) status = sys_error("sync");
+  if (status.ok() && ::rename(temporary.c_str(), output.c_str()) != 0) status = sys_error("rename");
+  if (!status.ok()) ::unlink(temporary.c_str());
+  return std::move(status).with_context("save " + output);
+}
+
+Status verify_command(const Arguments& arguments) {
+  Options options("verify [IMAGE...]   (all without arguments)");
+  Limits limits;
+  add_limit_options(options, limits);
+  MSB_TRY(options.parse(arguments));
+  MSB_ASSIGN(const Store store, open_store());
+  MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));
+  MSB_ASSIGN(const Catalog catalog, read_catalog(store));
+  std::vector<const ImageRecord*> images;
+  for (const std::string& text : options.positional()) {
+    MSB_ASSIGN(const ImageRecord* image, find_image(catalog, text));
+    images.push_back(image);
+  }
+  if (options.positional().empty()) {
+    for (const auto& [digest, image] : catalog.images) images.push_back(&image);
+  }
+  std::set<std::string> checked;
+  std::size_t bad = catalog.damaged.size();
+  for (const std::string& file : catalog.damaged) std::printf("damaged images/%s\n", file.c_str());
+  for (const ImageRecord* image : images) {
+    for (const ImageLayer& layer : image->layers) {
+      if (!checked.insert(layer.diff_id).second) continue;
+      const Status status = verify_layer(store, layer.diff_id, limits);
+      bad += status.ok() ? 0U : 1U;
+      std::printf("%s %s%s%s\n", status.ok() ? "ok" : "damaged", layer.diff_id.c_str(),
+                  status.ok() ? "" : ": ", status.ok() ? "" : status.error().text.c_str());
+    }
+  }
+  if (bad != 0)
+    return make_error(Errc::kCorrupt, "%zu damaged; remove those images and fetch them again", bad);
+  return {};
+}
+
+}  // namespace msb::oci

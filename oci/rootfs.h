@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// A root file system as a plain tar (of a directory, of debootstrap, ...) made an image of one layer.
+#pragma once
+
+#include "base/image_reference.h"
+#include "base/result.h"
+#include "oci/load.h"
+#include "oci/store.h"
+
+namespace msb::oci {
+
+// From a tar stream (gzip, zstd or plain) read from `fd` to its end, under the name `reference`. The image's
+// command is /bin/sh with the usual PATH. The same tar gives the same image.
+[[nodiscard]] Result<LoadedImage> load_rootfs(const Store& store, int fd, const ImageReference& reference,
+                                              const LoadOptions& options);
+
+}  // namespace msb::oci

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "oci/unpack_process.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/confine/confine.h"
+#include "base/confine/seccomp.h"
+#include "base/file.h"
+#include "base/image_reference.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/subprocess.h"
+#include "oci/digest.h"
+
+namespace msb::oci {
+namespace {
+
+constexpr int kBlobFd = 3, kSplitFd = 4, kAnswerFd = 5;
+constexpr std::size_t kMaxAnswer = 64U << 10;
+constexpr std::size_t kCopyBuffer = 256U << 10;
+
+// What the unpacker's two threads do, and the C and C++ runtimes beneath them.
+std::vector<confine::AllowedCall> allowed_calls() {
+  std::vector<confine::AllowedCall> out;
+  for (const int number : {__NR_read,
+                           __NR_write,
+                           __NR_pwrite64,
+                           __NR_pread64,
+                           __NR_lseek,
+                           __NR_ftruncate,
+                           __NR_fstat,
+                           __NR_newfstatat,
+                           __NR_close,
+                           __NR_brk,
+                           __NR_mmap,
+                           __NR_munmap,
+                           __NR_mremap,
+                           __NR_madvise,
+                           __NR_mprotect,
+                           __NR_futex,
+                           __NR_clone3,
+                           __NR_clone,
+                           __NR_set_robust_list,
+                           __NR_rseq,
+                           __NR_sched_getaffinity,
+                           __NR_clock_gettime,
+                           __NR_getrandom,
+                           __NR_exit,
+                           __NR_exit_group,
+                           __NR_rt_sigreturn,
+                           __NR_rt_sigaction,
+                           __NR_rt_sigprocmask,
+                           __NR_restart_syscall,
+                           __NR_getpid,
+                           __NR_gettid,
+                           __NR_tgkill}) {
+    out.push_back({number, {}});
+  }
+  return out;
+}
+
+void confine_child() {
+  confine::Report report;
+  confine::set_no_new_privileges(report);
+  confine::restrict_paths({}, confine::TcpAccess::kNone, report);
+  confine::drop_capabilities(report);
+  confine::set_limits({{RLIMIT_NOFILE, 16}}, report);
+  confine::forbid_dumps(report);
+  const auto program = confine::SeccompProgram::compile(allowed_calls());
+  report.add(confine::Layer::kSeccomp, program ? program->install() : Status(program.error()));
+  if (!report.complete())
+    MSB_WARN("layers are unpacked with less confinement: %s", report.missing_text().c_str());
+}
+
+// The Errc of a name that errc_name() gave.
+Errc code_named(std::string_view name) {
+  for (int i = 0; i <= static_cast<int>(Errc::kInternal); ++i) {
+    if (errc_name(static_cast<Errc>(i)) == name) return static_cast<Errc>(i);
+  }
+  return Errc::kInternal;
+}
+
+Result<LayerSummary> read_answer(const std::string& text) {
+  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text, {.max_bytes = kMaxAnswer}));
+  const JsonView root = document.root();
+  if (const auto error = root.find("error")) {
+    MSB_ASSIGN(const std::string code, error->get_string("code"));
+    MSB_ASSIGN(std::string what, error->get_string("text"));
+    return Error{code_named(code), 0, std::move(what)};
+  }
+  LayerSummary summary;
+  MSB_ASSIGN(summary.diff_id_hex, root.get_string("diff_id"));
+  if (!is_sha256_digest("sha256:" + summary.diff_id_hex)) return make_error(Errc::kProtocol, "not a digest");
+  MSB_ASSIGN(summary.tar_bytes, root.get_uint("tar_bytes"));
+  MSB_ASSIGN(summary.blob_bytes, root.get_uint("blob_bytes"));
+  MSB_ASSIGN(summary.entries, root.get_uint("entries"));
+  MSB_ASSIGN(summary.dropped_xattrs, root.get_uint("dropped_xattrs"));
+  return summary;
+}
+
+// The stream into the pipe. A child that closes it early has its reason, which its answer tells.
+Status feed(ByteStream& input, int fd) {
+  Bytes buffer(kCopyBuffer);
+  for (;;) {
+    MSB_ASSIGN(const std::size_t n, input.read(buffer));
+    if (n == 0) return {};
+    if (!write_all(fd, as_text(ByteView(buffer).first(n))).ok()) return {};
+  }
+}
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return sys_error("pipe");
+  return std::pair<UniqueFd, UniqueFd>(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+}  // namespace
+
+Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input, int blob_fd,
+                                           int split_fd, const Limits& limits) {
+  MSB_ASSIGN(auto layer, make_pipe());
+  MSB_ASSIGN(auto answer, make_pipe());
+  (void)::fcntl(layer.second.get(), F_SETPIPE_SZ,
+                static_cast<int>(kCopyBuffer));  // fewer switches where allowed
+  SpawnOptions options;
+  options.path = program;
+  options.argv = {"msb-image",
+                  "unpack-layer",
+                  "--max-layer-size=" + std::to_string(limits.max_layer_bytes),
+                  "--max-file-size=" + std::to_string(limits.max_file_bytes),
+                  "--max-image-size=" + std::to_string(limits.max_image_bytes),
+                  "--max-entries=" + std::to_string(limits.max_entries)};
+  options.fds = {{layer.first.get(), STDIN_FILENO},
+                 {STDERR_FILENO, STDERR_FILENO},
+                 {blob_fd, kBlobFd},
+                 {split_fd, kSplitFd},
+                 {answer.second.get(), kAnswerFd}};
+  options.die_with_parent = true;
+  MSB_ASSIGN(Child child, spawn(options));
+  layer.first.reset();
+  answer.second.reset();
+  const Status fed = feed(input, layer.second.get());
+  if (!fed.ok()) {
+    // The stream is not whole: what the child makes of it does not matter.
+    (void)child.send_signal(9).ok();
+    (void)child.wait().ok();
+    return fed.error();
+  }
+  layer.second.reset();
+  const auto text = read_all(answer.first.get(), kMaxAnswer);
+  MSB_ASSIGN(const ExitStatus status, child.wait());
+  if (!status.success())
+    return make_error(Errc::kInternal, "the unpacker ended with %s %d",
+                      status.signal != 0 ? "signal" : "exit code",
+                      status.signal != 0 ? status.signal : status.code);
+  if (!text) return Error(text.error()).with_context("the unpacker's answer");
+  return read_answer(*text);
+}
+
+Status run_unpack_process(const Limits& limits) {
+  prepare_digests();
+  // One heap for all threads: glibc reads a file in /proc when it shrinks another.
+  mallopt(M_ARENA_MAX, 1);
+  confine_child();
+  FdStream input(STDIN_FILENO);
+  const auto summary = unpack_layer(input, kBlobFd, kSplitFd, limits);
+  JsonWriter json;
+  json.begin_object();
+  if (summary) {
+    json.field("diff_id", summary->diff_id_hex).field("tar_bytes", summary->tar_bytes);
+    json.field("blob_bytes", summary->blob_bytes).field("entries", summary->entries);
+    json.field("dropped_xattrs", summary->dropped_xattrs);
+  } else {
+    json.key("error").begin_object().field("code", errc_name(summary.error().code));
+    json.field("text", summary.error().text).end_object();
+  }
+  json.end_object();
+  return write_all(kAnswerFd, std::move(json).take());
+}
+
+}  // namespace msb::oci

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""load and save against the archives of skopeo, umoci and docker."""
+import bz2
+import gzip
+import json
+import os
+import tarfile
+
+from support import Image, Store, check, digest, equal, need, run, tar_of, zstd
+
+SMALL = tar_of([({"name": "etc/", "type": tarfile.DIRTYPE, "mode": 0o755}, b""),
+                ({"name": "etc/motd", "mode": 0o644}, b"hello\n")])
+SECOND = tar_of([({"name": "etc/.wh.motd"}, b""), ({"name": "bin/tool", "mode": 0o4755}, b"x" * 10000)])
+
+
+def case_every_kind_of_archive_is_the_same_image(scratch):
+    image = Image([SMALL, SECOND])
+    archive = image.archive("localhost/a:1")
+    kinds = {
+        "plain": archive, "gzip": gzip.compress(archive), "zstd": zstd(archive),
+        "two gzip members": gzip.compress(archive[:777]) + gzip.compress(archive[777:]),
+        "docker": image.docker_archive("localhost/a:1"),
+    }
+    for kind, data in kinds.items():
+        store = Store(scratch, kind.replace(" ", "_"))
+        store.run("load", stdin=data)  # standard input
+        record = store.record("localhost/a:1")
+        equal(f"{kind}: config", record["config_digest"], image.config["digest"])
+        equal(f"{kind}: layers", [layer["diff_id"] for layer in record["layers"]], [digest(SMALL), digest(SECOND)])
+        if kind != "docker":
+            equal(f"{kind}: manifest", record["manifest_digest"], image.manifest["digest"])
+        store.sound()
+    store = Store(scratch, "directory")
+    store.run("load", "-i", image.layout(f"{scratch}/layout", "localhost/a:1"))
+    equal("directory", store.record("localhost/a:1")["manifest_digest"], image.manifest["digest"])
+    path = f"{scratch}/file.tar"
+    with open(path, "wb") as file:
+        file.write(archive)
+    store = Store(scratch, "file")
+    store.run("load", "-i", path, "-t", "other:2")
+    equal("names", store.images()[0]["references"], ["docker.io/library/other:2", "localhost/a:1"])
+
+
+def case_compressed_layers(scratch):
+    for kind, compress in (("gzip", lambda data: gzip.compress(data, mtime=0)), ("zstd", zstd)):
+        image = Image([SMALL, SECOND], compress)
+        store = Store(scratch, kind)
+        store.run("load", stdin=image.archive("localhost/a:1"))
+        record = store.record("localhost/a:1")
+        equal(f"{kind}: manifest", record["manifest_digest"], image.manifest["digest"])
+        equal(f"{kind}: blobs", [layer["digest"] for layer in record["layers"]],
+              [layer["digest"] for layer in image.layers])
+
+
+def case_saved_archives_are_read_by_others(scratch):
+    need("skopeo")
+    image = Image([SMALL, SECOND], lambda data: gzip.compress(data, mtime=0))
+    store = Store(scratch)
+    store.run("load", stdin=image.archive("localhost/a:1"))
+    path = f"{scratch}/saved.tar"
+    store.run("save", "-o", path, "localhost/a:1")
+    for transport in ("docker-archive", "oci-archive"):
+        config = json.loads(run("skopeo", "inspect", "--config", "--raw", f"{transport}:{path}"))
+        equal(f"{transport}: layers", config["rootfs"]["diff_ids"], [digest(SMALL), digest(SECOND)])
+    target = f"{scratch}/layout"
+    run("skopeo", "copy", "-q", f"docker-archive:{path}:localhost/a:1", f"oci:{target}:a")
+    run("umoci", "unpack", "--image", f"{target}:a", f"{scratch}/bundle")
+    equal("motd", os.path.exists(f"{scratch}/bundle/rootfs/etc/motd"), False)
+    equal("mode", os.stat(f"{scratch}/bundle/rootfs/bin/tool").st_mode & 0o7777, 0o4755)
+
+
+def case_archives_of_skopeo_and_umoci(scratch):
+    need("skopeo")
+    need("umoci")
+    layout = f"{scratch}/umoci"
+    run("umoci", "init", "--layout", layout)
+    run("umoci", "new", "--image", f"{layout}:base")
+    run("umoci", "unpack", "--image", f"{layout}:base", f"{scratch}/bundle")
+    os.makedirs(f"{scratch}/bundle/rootfs/data")
+    with open(f"{scratch}/bundle/rootfs/data/file", "w") as file:
+        file.write("from umoci")
+    run("umoci", "repack", "--image", f"{layout}:base", f"{scratch}/bundle")
+    store = Store(scratch, "umoci_store")
+    store.run("load", "-i", layout, "-t", "u:1")
+    config = store.record("u:1")["config_digest"]
+    for transport in ("docker-archive", "oci-archive"):
+        path = f"{scratch}/{transport}.tar"
+        run("skopeo", "copy", "-q", f"oci:{layout}:base", f"{transport}:{path}:localhost/u:2")
+        store = Store(scratch, transport)
+        store.run("load", "-i", path, "-t", "u:1")
+        check(store.record("u:1")["layers"], f"{transport}: no layers")
+        if transport == "oci-archive":
+            equal("config", store.record("u:1")["config_digest"], config)
+
+
+def case_round_trip_is_a_fixed_point(scratch):
+    first = Image([SMALL, SECOND], lambda data: gzip.compress(data, mtime=0))
+    second = Image([SMALL], config={"author": "other"})
+    store = Store(scratch, "one")
+    store.run("load", stdin=first.archive("localhost/a:1"))
+    store.run("load", stdin=second.archive("localhost/b:1"))
+    saved = store.run("save", "localhost/a:1", "localhost/b:1")
+    again = Store(scratch, "two")
+    again.run("load", stdin=saved)
+    equal("names", [image["references"] for image in again.images()], [["localhost/b:1"], ["localhost/a:1"]])
+    equal("config of a", again.record("localhost/a:1")["config_digest"], first.config["digest"])
+    equal("manifest of b, which came uncompressed", again.record("localhost/b:1")["manifest_digest"],
+          second.manifest["digest"])
+    check(again.run("save", "localhost/a:1", "localhost/b:1") == saved, "saving what was saved gives other bytes")
+
+
+def case_broken_archives_are_refused(scratch):
+    store = Store(scratch)
+    image = Image([SMALL])
+    good = image.archive("localhost/a:1")
+    store.refused("load", stdin=b"", says="neither index.json")
+    store.refused("load", stdin=b"not a tar" * 200, says="checksum")
+    store.refused("load", stdin=good[:3000], says="ends inside")
+    store.refused("load", stdin=gzip.compress(good)[:-20], says="ends early")
+    store.refused("load", stdin=bz2.compress(good))
+    lying = Image([SMALL])
+    lying.blobs[lying.layers[0]["digest"]] = SECOND
+    store.refused("load", stdin=lying.archive("localhost/a:1"), says="another content than its digest")
+    config = Image([SMALL], config={"rootfs": {"diff_ids": [digest(SECOND)]}})
+    store.refused("load", stdin=config.archive("localhost/a:1"), says="but the config says")
+    missing = Image([SMALL])
+    del missing.blobs[missing.layers[0]["digest"]]
+    store.refused("load", stdin=missing.archive("localhost/a:1"), says="is not in the archive")
+    foreign = Image([SMALL]).archive("localhost/a:1").replace(b'"architecture": "amd64"', b'"architecture": "s390x"')
+    store.refused("load", stdin=foreign)
+    equal("images", store.images(), [])
+
+
+def case_a_root_file_system_as_a_tar(scratch):
+    need("skopeo")
+    store = Store(scratch)
+    for tar in (SECOND, gzip.compress(SECOND)):
+        store.run("load", "--rootfs", "root:1", stdin=tar)
+        record = store.record("root:1")
+        equal("layer", [layer["diff_id"] for layer in record["layers"]], [digest(SECOND)])
+        equal("command", record["config"]["cmd"], ["/bin/sh"])
+    equal("images", len(store.images()), 1)
+    store.sound()
+    path = f"{scratch}/saved.tar"
+    store.run("save", "-o", path, "root:1")
+    run("skopeo", "inspect", f"oci-archive:{path}")
+    store.refused("load", "--rootfs", "empty:1", stdin=bytes(10240), says="holds no files")
+    store.refused("load", "--rootfs", "junk:1", stdin=b"junk" * 1000, says="checksum")
+
+
+def case_list_tag_remove_prune(scratch):
+    store = Store(scratch)
+    store.run("load", stdin=Image([SMALL, SECOND]).archive("localhost/a:1"))
+    store.run("load", stdin=Image([SMALL], config={"author": "b"}).archive("localhost/b:1"))
+    store.run("tag", "localhost/a:1", "again:2")
+    store.run("rm", "localhost/a:1")
+    check(store.record("again:2")["layers"], "the image went with its first name")
+    user = f"{store.home}/sandboxes/box"
+    os.makedirs(user)
+    with open(f"{user}/spec.json", "w") as file:
+        json.dump({"image": {"manifest_digest": store.record("again:2")["manifest_digest"]}}, file)
+    equal("used by", store.record("again:2")["used_by"], ["box"])
+    store.refused("rm", "again:2", says="needed by sandbox box")
+    plan = json.loads(store.run("prune", "--all", "--dry-run", "--json"))
+    equal("would go", plan["references"], ["localhost/b:1"])
+    equal("still there", len(store.images()), 2)
+    store.run("prune", "--all")
+    equal("left", [image["references"] for image in store.images()], [["docker.io/library/again:2"]])
+    store.sound()
+    os.unlink(f"{user}/spec.json")
+    store.run("prune", "--all", "--older-than", "1d")
+    equal("too young to go", len(store.images()), 1)
+    store.run("prune", "--all", "--keep-size", "1G")
+    equal("small enough to stay", len(store.images()), 1)
+    store.run("prune", "--all")
+    left = [name for _, _, names in os.walk(f"{store.home}/images") for name in names]
+    equal("files left", left, ["lock"])
