@@ -66,7 +66,8 @@ void FakeDriver::start_with(std::uint64_t features, std::uint16_t queue_size) {
     set(0x20, static_cast<std::uint32_t>(features >> (32 * half)));
   }
   set(0x70, kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
-  for (std::uint16_t i = 0; i < rings_.size(); ++i) {
+  const auto rings = static_cast<std::uint16_t>(rings_.size());
+  for (std::uint16_t i = 0; i < rings; ++i) {
     set(0x30, i);
     Ring& ring = rings_[i];
     ring = Ring{};
@@ -101,9 +102,10 @@ void FakeDriver::pump(int rounds) {
     std::this_thread::yield();
     return;
   }
+  const auto rings = static_cast<std::uint16_t>(rings_.size());
   for (int i = 0; i < rounds; ++i) {
     MSB_CHECK(device_.loop().run_once(Duration{0}).ok());
-    for (std::uint16_t q = 0; q < rings_.size(); ++q) {
+    for (std::uint16_t q = 0; q < rings; ++q) {
       if (&device_.queue_loop(q) != &device_.loop())
         MSB_CHECK(device_.queue_loop(q).run_once(Duration{0}).ok());
     }
