@@ -148,7 +148,7 @@ std::string_view address_class_name(AddressClass address_class) {
 
 IpAddress unmap(const IpAddress& address) { return kMapped.contains(address) ? v4_at(address, 12) : address; }
 
-void AddressClassifier::set_host_prefixes(std::vector<IpPrefix> prefixes) {
+void AddressClassifier::set_host_prefixes(const std::vector<IpPrefix>& prefixes) {
   host_addresses_.clear();
   host_ranges_.clear();
   for (const IpPrefix& prefix : prefixes) {

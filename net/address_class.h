@@ -41,7 +41,7 @@ class AddressClassifier {
   AddressClassifier(std::vector<IpAddress> gateways, std::vector<IpPrefix> nat64)
       : gateways_(std::move(gateways)), nat64_(std::move(nat64)) {}
   // The ranges this machine delivers to itself; replaced whenever they change. Sorted inside.
-  void set_host_prefixes(std::vector<IpPrefix> prefixes);
+  void set_host_prefixes(const std::vector<IpPrefix>& prefixes);
 
   [[nodiscard]] AddressClass classify(const IpAddress& address) const;
   [[nodiscard]] bool is_gateway(const IpAddress& address) const;

@@ -14,6 +14,13 @@ namespace {
 constexpr std::size_t kMaxQueued = 4 * 1024 * 1024;
 }
 
+std::string control_error_json(const Error& error) {
+  JsonWriter out;
+  out.begin_object().field("code", errc_name(error.code)).field("errno", error.sys_errno);
+  out.field("stage", "net").field("text", error.text).end_object();
+  return std::move(out).take();
+}
+
 Result<std::unique_ptr<ControlServer>> ControlServer::create(EventLoop& loop, UniqueFd socket,
                                                              Handler handler) {
   MSB_TRY(set_nonblocking(socket.get(), true));
@@ -41,14 +48,7 @@ void ControlServer::answer(std::string_view request) {
   if (reply && reply->size() <= proto::kMaxJsonPayload)
     return proto::append_frame(out_, proto::FrameType::kReply, std::string_view(*reply));
   const Error error = reply ? make_error(Errc::kLimit, "the reply is too large") : std::move(reply).error();
-  JsonWriter out;
-  out.begin_object()
-      .field("code", errc_name(error.code))
-      .field("errno", error.sys_errno)
-      .field("stage", "net")
-      .field("text", error.text)
-      .end_object();
-  proto::append_frame(out_, proto::FrameType::kError, std::string_view(std::move(out).take()));
+  proto::append_frame(out_, proto::FrameType::kError, std::string_view(control_error_json(error)));
 }
 
 void ControlServer::on_event(std::uint32_t events) {

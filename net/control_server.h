@@ -13,6 +13,9 @@
 
 namespace msb::net {
 
+// The payload of an ERROR frame.
+[[nodiscard]] std::string control_error_json(const Error& error);
+
 class ControlServer {
  public:
   using Handler = std::function<Result<std::string>(std::string_view request)>;

@@ -102,7 +102,7 @@ Status HostAddresses::refresh() {
   std::vector<IpPrefix> prefixes;
   MSB_TRY(dump(AF_INET, prefixes));
   MSB_TRY(dump(AF_INET6, prefixes));
-  listener_(std::move(prefixes));
+  listener_(prefixes);
   return {};
 }
 

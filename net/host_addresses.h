@@ -16,7 +16,7 @@ namespace msb::net {
 
 class HostAddresses {
  public:
-  using Listener = std::function<void(std::vector<IpPrefix>)>;
+  using Listener = std::function<void(const std::vector<IpPrefix>&)>;
   // Reads the present state (blocking, once) and calls `listener` with it, then again after each change.
   [[nodiscard]] static Result<std::unique_ptr<HostAddresses>> create(EventLoop& loop, Listener listener);
   ~HostAddresses();

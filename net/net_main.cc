@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // msb-net: the guest's only way out.
 //
-//   msb-net --config-fd N --frame-fd M [--control-fd K] [--confinement auto|require|off]
+//   msb-net --config-fd N --frame-fd M [--control-fd K] [--audit-fd A] [--pcap-fd P] [--secrets-fd S]
+//           [--confinement auto|require|off]
 //   msb-net --config-fd N --explain HOST:PORT [--protocol tcp|udp|icmp]     (prints a decision, takes no
 //   frames) msb-net --config-fd N --check                                           (says whether the
 //   specification is fine)
 //
 // Stages: arguments, specification, secrets; everything that needs rights is opened; confinement; the first
-// frame. It ends when the frame socket's other end closes.
+// frame. It ends when the frame socket's other end closes. What keeps it from starting is told on the control
+// socket as an ERROR frame.
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -29,6 +32,9 @@ struct Arguments {
   int config_fd = -1;
   int frame_fd = -1;
   int control_fd = -1;
+  int audit_fd = -1;
+  int pcap_fd = -1;
+  int secrets_fd = -1;
   std::optional<std::string> explain;
   std::string protocol = "tcp";
   bool check = false;
@@ -38,6 +44,16 @@ struct Arguments {
 std::optional<int> parse_fd(const char* text) {
   const auto value = parse_port(text);
   return value ? std::optional<int>(*value) : std::nullopt;
+}
+
+int* descriptor_member(std::string_view word, Arguments& arguments) {
+  if (word == "--config-fd") return &arguments.config_fd;
+  if (word == "--frame-fd") return &arguments.frame_fd;
+  if (word == "--control-fd") return &arguments.control_fd;
+  if (word == "--audit-fd") return &arguments.audit_fd;
+  if (word == "--pcap-fd") return &arguments.pcap_fd;
+  if (word == "--secrets-fd") return &arguments.secrets_fd;
+  return nullptr;
 }
 
 Result<Arguments> parse_arguments(int argc, char** argv) {
@@ -51,10 +67,10 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
     if (i + 1 >= argc)
       return make_error(Errc::kInvalid, "argument \"%s\" needs a value or is unknown", argv[i]);
     const char* value = argv[++i];
-    if (word == "--config-fd" || word == "--frame-fd" || word == "--control-fd") {
+    if (int* const member = descriptor_member(word, out)) {
       const auto fd = parse_fd(value);
       if (!fd) return make_error(Errc::kInvalid, "%s: not a descriptor number", argv[i - 1]);
-      (word == "--config-fd" ? out.config_fd : (word == "--frame-fd" ? out.frame_fd : out.control_fd)) = *fd;
+      *member = *fd;
     } else if (word == "--explain") {
       out.explain = value;
     } else if (word == "--protocol") {
@@ -85,9 +101,9 @@ Result<UniqueFd> inherit(int fd) {
   return UniqueFd(fd);
 }
 
-Result<std::string> read_proxy_password(const proto::NetSpec& spec) {
-  if (!spec.secrets_fd) return std::string();
-  MSB_ASSIGN(const UniqueFd fd, inherit(*spec.secrets_fd));
+Result<std::string> read_proxy_password(int secrets_fd) {
+  if (secrets_fd < 0) return std::string();
+  MSB_ASSIGN(const UniqueFd fd, inherit(secrets_fd));
   MSB_ASSIGN(const std::string text, read_all(fd.get(), 1 << 20));
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text));
   return document.root().get_string_or("proxy_password", "");
@@ -103,22 +119,22 @@ Status run(const Arguments& arguments) {
   MSB_ASSIGN(const std::unique_ptr<EventLoop> loop, EventLoop::create());
   if (arguments.explain || arguments.check) {
     Engine engine(Policy::build(spec.policy), make_classifier(spec));
-    MSB_ASSIGN(const auto addresses, HostAddresses::create(*loop, [&](std::vector<IpPrefix> prefixes) {
-                 engine.classifier().set_host_prefixes(std::move(prefixes));
+    MSB_ASSIGN(const auto addresses, HostAddresses::create(*loop, [&](const std::vector<IpPrefix>& prefixes) {
+                 engine.classifier().set_host_prefixes(prefixes);
                }));
     for (const std::string& warning : engine.policy().warnings()) MSB_WARN("policy: %s", warning.c_str());
     if (!arguments.explain) return {};
     MSB_ASSIGN(const std::string answer, explain(engine, *arguments.explain, arguments.protocol));
     return write_all(STDOUT_FILENO, answer + "\n");
   }
-  MSB_ASSIGN(std::string password, read_proxy_password(spec));
+  MSB_ASSIGN(std::string password, read_proxy_password(arguments.secrets_fd));
   NetProcess::Descriptors descriptors;
   MSB_ASSIGN(descriptors.frame, inherit(arguments.frame_fd));
-  if (spec.audit_fd) {
-    MSB_ASSIGN(descriptors.audit, inherit(*spec.audit_fd));
+  if (arguments.audit_fd >= 0) {
+    MSB_ASSIGN(descriptors.audit, inherit(arguments.audit_fd));
   }
-  if (spec.pcap_fd) {
-    MSB_ASSIGN(descriptors.pcap, inherit(*spec.pcap_fd));
+  if (arguments.pcap_fd >= 0) {
+    MSB_ASSIGN(descriptors.pcap, inherit(arguments.pcap_fd));
   }
   // Tens of thousands of flows need as many descriptors as we may have.
   rlimit files{};
@@ -165,6 +181,12 @@ Status run(const Arguments& arguments) {
   return end;
 }
 
+void report_failure(int control_fd, const Error& error) {
+  Bytes frame;
+  proto::append_frame(frame, proto::FrameType::kError, std::string_view(control_error_json(error)));
+  (void)::send(control_fd, frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 }  // namespace
 }  // namespace msb::net
 
@@ -175,7 +197,11 @@ int main(int argc, char** argv) {
     MSB_ERROR("%s", arguments.error().text.c_str());
     return 2;
   }
+  // A second descriptor of the same socket: the first is closed on the way out of run().
+  const msb::UniqueFd report(arguments->control_fd < 0 ? -1
+                                                       : ::fcntl(arguments->control_fd, F_DUPFD_CLOEXEC, 0));
   if (auto status = msb::net::run(*arguments); !status) {
+    if (report) msb::net::report_failure(report.get(), status.error());
     MSB_ERROR("%s", status.error().text.c_str());
     return 1;
   }

@@ -15,13 +15,14 @@ AddressClassifier make_classifier(const proto::NetSpec& spec) {
 
 Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const proto::NetSpec& spec,
                                                        Descriptors descriptors, std::string proxy_password) {
-  std::unique_ptr<NetProcess> out(new NetProcess(loop));
+  std::unique_ptr<NetProcess> out(new NetProcess());
   out->engine_ = std::make_unique<Engine>(Policy::build(spec.policy), make_classifier(spec));
   Engine* engine = out->engine_.get();
   engine->set_max_total_bytes(spec.limits.max_total_bytes);
   if (descriptors.audit) engine->set_audit(std::move(descriptors.audit));
-  MSB_ASSIGN(out->host_addresses_, HostAddresses::create(loop, [engine](std::vector<IpPrefix> prefixes) {
-               engine->classifier().set_host_prefixes(std::move(prefixes));
+  MSB_ASSIGN(out->host_addresses_,
+             HostAddresses::create(loop, [engine](const std::vector<IpPrefix>& prefixes) {
+               engine->classifier().set_host_prefixes(prefixes);
              }));
   MSB_ASSIGN(out->port_, FramePort::create(loop, std::move(descriptors.frame), spec.vnet_hdr));
   out->link_ = std::make_unique<GuestLink>(loop, *out->port_, spec.guest, spec.limits);

@@ -39,11 +39,10 @@ class NetProcess {
   [[nodiscard]] DnsProxy& dns() { return *dns_; }
 
  private:
-  explicit NetProcess(EventLoop& loop) : loop_(loop) {}
+  NetProcess() = default;
   void write_stats(JsonWriter& out) const;
   void write_ports(JsonWriter& out, const std::vector<PortPublisher::Published>& ports) const;
   [[nodiscard]] Status replace_policy(const JsonView& request);
-  EventLoop& loop_;
   SystemRandom random_;
   std::unique_ptr<FramePort> port_;
   std::unique_ptr<GuestLink> link_;

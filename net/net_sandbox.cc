@@ -42,6 +42,9 @@ Status confine_net_process(Confinement mode, int etc_fd) {
     return {};
   }
   confine::Report report;
+  // Not the network namespace: the host's network is what this program is for.
+  confine::enter_namespaces({.mount = true, .ipc = true, .uts = true}, report);
+  confine::enter_empty_root(report);
   confine::set_no_new_privileges(report);
   std::vector<confine::PathRule> paths;
   if (etc_fd >= 0) paths.push_back({etc_fd, confine::PathAccess::kRead});

@@ -498,7 +498,7 @@ void TcpFlow::settle() {
       interest_ = wanted;
     }
   }
-  if (connection_.ack_pending() && !in_acks) {
+  if (connection_.wants_end_batch() && !in_acks) {
     in_acks = true;
     service_.acks_.push_back(this);
   }

@@ -27,7 +27,10 @@ class TcpFlow final : public ConnectionIo {
   void on_segment(const TcpSegment& segment);
   void on_timer();
   void on_link_writable();
-  void flush_acks() { connection_.flush_acks(*this); }
+  void end_batch() {
+    connection_.end_batch(*this);
+    settle();
+  }
   void rejudge();
   void kill(const char* how);
 

@@ -165,7 +165,7 @@ void TcpService::end_batch() {
   acks.swap(acks_);
   for (TcpFlow* flow : acks) {
     flow->in_acks = false;
-    if (!flow->dead()) flow->flush_acks();
+    if (!flow->dead()) flow->end_batch();
   }
   acks.clear();
   if (acks_.empty()) acks_.swap(acks);  // keep the allocation

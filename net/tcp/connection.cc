@@ -11,6 +11,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr std::size_t kGatherBelow = 4096;
 constexpr Duration kMinRto = milliseconds(200);
 constexpr Duration kMaxRto = seconds(60);
 constexpr Duration kKeepAliveInterval = seconds(75);
@@ -108,8 +109,14 @@ void Connection::send_ack(ConnectionIo& io) {
   io.send_segment(out);
 }
 
-void Connection::flush_acks(ConnectionIo& io) {
+void Connection::end_batch(ConnectionIo& io) {
+  if (gathering_ && state_ == State::kOpen) {
+    gathering_ = false;
+    drain(io);
+    if (state_ != State::kOpen) return;
+  }
   if (ack_pending_ && state_ == State::kOpen) send_ack(io);
+  close_if_done(io);
 }
 
 // SYN or SYN,ACK; its window is never scaled (RFC 7323 2.2).
@@ -173,7 +180,7 @@ void Connection::abort(ConnectionIo& io) {
 
 void Connection::close_if_done(ConnectionIo& io) {
   if (state_ != State::kOpen || !eof_delivered_ || !fin_acked_) return;
-  flush_acks(io);
+  if (ack_pending_) send_ack(io);
   state_ = State::kClosed;
   io.finished();
 }
@@ -456,9 +463,19 @@ void Connection::process_payload(const TcpSegment& segment, ConnectionIo& io) {
     fin = false;
   }
   std::size_t taken = 0;
-  if (pending_.empty() && !fresh.empty()) taken = io.deliver(fresh);
-  if (state_ != State::kOpen) return;  // the host side failed
+  if (pending_.empty() && !fresh.empty()) {
+    gathering_ = fresh.size() < kGatherBelow;
+    if (!gathering_) taken = io.deliver(fresh);
+    if (state_ != State::kOpen) return;  // the host side failed
+  }
   if (taken < fresh.size()) taken += pending_.append(fresh.subspan(taken));
+  if (taken < fresh.size() && gathering_) {  // no memory to gather in
+    gathering_ = false;
+    drain(io);
+    if (state_ != State::kOpen) return;
+    if (pending_.empty()) taken += io.deliver(fresh.subspan(taken));
+    if (state_ != State::kOpen) return;
+  }
   rcv_nxt_ += static_cast<std::uint32_t>(taken);
   if (taken < fresh.size()) return;
   if (fin) {
@@ -473,9 +490,13 @@ void Connection::process_payload(const TcpSegment& segment, ConnectionIo& io) {
 }
 
 void Connection::drain(ConnectionIo& io) {
+  // deliver() may end in host_writable(): what it has just taken is still in the queue then.
+  if (draining_) return;
   while (!pending_.empty()) {
     const ByteView piece = pending_.view(0, pending_.size())[0];
+    draining_ = true;
     const std::size_t taken = io.deliver(piece);
+    draining_ = false;
     if (state_ != State::kOpen) return;
     if (taken > 0) pending_.consume(taken);
     if (taken < piece.size()) return;
@@ -528,8 +549,10 @@ void Connection::on_segment(const TcpSegment& segment, Instant now, ConnectionIo
     }
     return;
   } else if (segment.has(kTcpRst)) {
-    if (segment.sequence == rcv_nxt_) return abort(io);
-    return send_ack(io);
+    if (segment.sequence != rcv_nxt_) return send_ack(io);
+    if (gathering_) drain(io);  // it came before the reset
+    if (state_ == State::kOpen || state_ == State::kSynReceived) abort(io);
+    return;
   } else if (segment.has(kTcpSyn)) {
     return send_ack(io);
   }

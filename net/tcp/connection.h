@@ -10,8 +10,9 @@
 //   kSynReceived)
 //
 //  - The guest's SYN is answered only after host_connected(); refuse() resets it.
-//  - Guest to host: bytes in order are offered to deliver() straight from the frame. What it does not take
-//  waits in
+//  - Guest to host: a large segment in order is offered to deliver() straight from the frame; small ones are
+//    gathered until the batch of frames ends, since a system call for each would cost more than everything
+//    else. What deliver() does not take waits in
 //    `pending_`, whose free room is the window we advertise; its memory comes from a common budget, and what
 //    does not fit is not acknowledged. Bytes beyond a gap are dropped and acknowledged again: the link loses
 //    nothing by itself, and there is only ever one version of a byte, the first that arrived in order.
@@ -22,7 +23,7 @@
 //  - A half-close travels alone in each direction. A reset travels at once in both.
 //  - RFC 5961: a RST or SYN inside the window but not at its edge is answered by a challenge, not obeyed.
 //
-// Acknowledgments are collected: the owner calls flush_acks() after each batch of frames.
+// Acknowledgments are collected: the owner calls end_batch() after each batch of frames.
 #pragma once
 
 #include <cstdint>
@@ -99,14 +100,15 @@ class Connection {
   void host_writable(Instant now, ConnectionIo& io);
   // --- events from the owner
   void output_ready(Instant now, ConnectionIo& io) { transmit(now, io); }
-  void flush_acks(ConnectionIo& io);
+  // The batch of frames has ended: what was gathered is delivered, then acknowledged.
+  void end_batch(ConnectionIo& io);
   [[nodiscard]] std::optional<Instant> deadline() const;
   void on_timer(Instant now, ConnectionIo& io);
 
   [[nodiscard]] State state() const { return state_; }
-  [[nodiscard]] bool ack_pending() const { return ack_pending_; }
+  [[nodiscard]] bool wants_end_batch() const { return ack_pending_ || gathering_; }
   // Bytes wait that deliver() did not take.
-  [[nodiscard]] bool wants_host_writable() const { return !pending_.empty(); }
+  [[nodiscard]] bool wants_host_writable() const { return !pending_.empty() && !gathering_; }
   // host_buffer() would be empty only because memory or window is used up.
   [[nodiscard]] bool send_buffer_full() const { return send_.size() >= send_.target(); }
   // Data could be sent if can_send() were true.
@@ -141,6 +143,8 @@ class Connection {
   Config config_;
   State state_ = State::kDialing;
   bool ack_pending_ = false;
+  bool draining_ = false;
+  bool gathering_ = false;  // pending_ was empty when this batch of frames began
   bool host_eof_ = false;
   bool fin_sent_ = false;
   bool fin_acked_ = false;

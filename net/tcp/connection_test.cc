@@ -105,7 +105,7 @@ class Pipe {
       for (End* e : ends) {
         if (e->connection && !e->done) {
           e->pump(now);
-          if (!e->done) e->connection->flush_acks(*e);
+          if (!e->done) e->connection->end_batch(*e);
         }
       }
       std::optional<Instant> next;
@@ -315,6 +315,54 @@ TEST(Connection, BudgetSpent_NothingIsLostOrKept) {
     net.pipe.run(net.a, net.b, seconds(2));
   }
   EXPECT_EQ(net.b.received, net.a.to_send);
+}
+
+// An owner that can take more as soon as it has taken something, and says so from within deliver().
+class Eager final : public ConnectionIo {
+ public:
+  void send_segment(const TcpOutput& /*segment*/) override {}
+  bool can_send() const override { return true; }
+  std::size_t deliver(ByteView bytes) override {
+    received += std::string(as_text(bytes));
+    ++deliveries;
+    if (connection != nullptr) connection->host_writable(Instant{}, *this);
+    return bytes.size();
+  }
+  void deliver_eof() override {}
+  void opened() override {}
+  void aborted() override {}
+  void finished() override {}
+  Connection* connection = nullptr;
+  std::string received;
+  int deliveries = 0;
+};
+
+TEST(Connection, SmallSegmentsOfABatch_AreDeliveredOnceAndTogether) {
+  BufferBudget budget;
+  TcpSegment segment;
+  segment.sequence = 100;
+  segment.flags = kTcpSyn;
+  segment.window = 1000;
+  Connection connection(Connection::Config{}, budget, segment, 5000, Instant{});
+  Eager io;
+  connection.host_connected(Instant{}, io);
+  segment.flags = kTcpAck;
+  segment.acknowledgment = 5001;
+  segment.sequence = 101;
+  connection.on_segment(segment, Instant{}, io);
+  io.connection = &connection;
+  for (const char* text : {"one ", "two ", "three"}) {
+    segment.payload = as_bytes(text);
+    connection.on_segment(segment, Instant{}, io);
+    segment.sequence += static_cast<std::uint32_t>(segment.payload.size());
+  }
+  EXPECT_EQ(io.received, "");
+  EXPECT_TRUE(connection.wants_end_batch());
+  connection.end_batch(io);
+  EXPECT_EQ(io.received, "one two three");
+  EXPECT_EQ(io.deliveries, 1);
+  EXPECT_FALSE(connection.wants_end_batch());
+  EXPECT_EQ(budget.used, 0U);
 }
 
 }  // namespace

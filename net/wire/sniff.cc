@@ -208,7 +208,7 @@ Sniff sniff_http(ByteView bytes) {
     return result(text.find(" HTTP/1.") != std::string_view::npos ? Sniff::Kind::kAmbiguous
                                                                   : Sniff::Kind::kOpaque);
   if (space == std::string_view::npos)
-    return result(text.size() < 24 ? Sniff::Kind::kNeedMore : Sniff::Kind::kOpaque);
+    return result(text.size() <= 24 ? Sniff::Kind::kNeedMore : Sniff::Kind::kOpaque);
   if (space > 24) return result(Sniff::Kind::kOpaque);
   const std::size_t line_end = text.find('\n');
   if (line_end != std::string_view::npos && text.substr(0, line_end).find(" HTTP/") == std::string_view::npos)
@@ -232,8 +232,10 @@ Sniff sniff_name(ByteView bytes) {
     if (bytes.size() >= 2 && bytes[1] != 3) return result(Sniff::Kind::kOpaque);
     return sniff_tls(bytes);
   }
-  if (bytes[0] >= 0x80 && bytes.size() >= 3 && bytes[2] == kClientHello)
-    return result(Sniff::Kind::kAmbiguous);  // SSLv2 hello
+  if (bytes[0] >= 0x80) {
+    if (bytes.size() < 3) return result(Sniff::Kind::kNeedMore);
+    if (bytes[2] == kClientHello) return result(Sniff::Kind::kAmbiguous);  // SSLv2 hello
+  }
   return sniff_http(bytes);
 }
 

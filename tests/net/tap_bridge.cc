@@ -87,7 +87,7 @@ int main(int argc, char** argv) {
     if (::ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6) != 0)
       return std::perror("TUNSETOFFLOAD"), 1;
   }
-  const int socket = std::atoi(argv[2]);
+  const int socket = static_cast<int>(std::strtol(argv[2], nullptr, 10));
   std::puts("ready");
   std::fflush(stdout);
   std::thread other(tap_to_socket, tap, socket);

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Honest traffic passes, at its limits and in numbers."""
+import contextlib
+import http.client
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+from clients import *
+from frames import *
+from servers import *
+from world import *
+
+
+def tcp_udp_icmp_over_both_families(w, build):
+    n = Net(w, build, pcap=True)
+    try:
+        for addr in ("93.184.216.34", "2606:2800:220:1::34"):
+            s = dial(w.guest, addr, 7)
+            s.sendall(b"hello" * 1000)
+            got = b""
+            while len(got) < 5000:
+                got += s.recv(65536)
+            need(got == b"hello" * 1000, "echo over " + addr)
+            s.close()
+            u = in_ns(w.guest, socket.socket, socket.AF_INET6 if ":" in addr else socket.AF_INET, socket.SOCK_DGRAM)
+            u.settimeout(3)
+            for size in (1, 1400, 9000, 40000):
+                u.sendto(b"x" * size, (addr, 7))
+                need(len(u.recv(65536)) == size, "UDP of %d bytes over %s" % (size, addr))
+            sh("ping", "-c", "2", "-i", "0.2", "-W", "2", addr, ns=w.guest)
+        sh("ping", "-c", "1", "-W", "2", GATE4, ns=w.guest)
+        sh("ping", "-6", "-c", "1", "-W", "2", GATE6, ns=w.guest)
+        if shutil.which("tshark"):
+            out = sh("tshark", "-r", n.pcap_path, "-T", "fields", "-e", "_ws.malformed", "-e", "tcp.analysis.retransmission", check=True).stdout
+            need("Malformed" not in out, "tshark finds malformed frames")
+    finally:
+        n.close()
+
+
+def half_close_both_ways(w, build):
+    n = Net(w, build)
+    try:
+        s = dial(w.guest, "93.184.216.34", 9001)
+        payload = os.urandom(3 << 20)
+        threading.Thread(target=lambda: (s.sendall(payload), s.shutdown(socket.SHUT_WR)), daemon=True).start()
+        need(read_all(s) == b"%d" % len(payload), "bytes after the guest's half-close")
+    finally:
+        n.close()
+
+
+def refusals_are_true_and_quick(w, build):
+    n = Net(w, build)
+    try:
+        need(refused(w, "93.184.216.34", 4444), "closed port is refused, not accepted")
+        u = in_ns(w.guest, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        u.settimeout(2)
+        u.connect(("93.184.216.34", 4445))
+        u.send(b"x")
+        try:
+            u.recv(10)
+            need(False, "UDP to a closed port")
+        except ConnectionRefusedError:
+            pass
+        u2 = in_ns(w.guest, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        u2.settimeout(2)
+        u2.connect(("10.9.8.7", 7))
+        u2.send(b"x")
+        began = time.monotonic()
+        try:
+            u2.recv(10)
+            need(False, "UDP to a denied address got an answer")
+        except TimeoutError:
+            need(False, "UDP denial was silent")
+        except OSError:
+            need(time.monotonic() - began < 1, "UDP denial was slow")
+    finally:
+        n.close()
+
+
+def publishing(w, build):
+    guest = serve_tcp(w.guest, "::", 8080, http_ok)
+    n = Net(w, build, ports=["0:8080", "0.0.0.0:0:8080", "0:9999/udp"])
+    try:
+        kind, ready = n.ready
+        ports = ready["ports"]
+        need(all(p["host"] > 0 for p in ports), "the chosen ports are reported")
+        for p in ports[:2]:
+            for _ in range(20):
+                c = in_ns(w.host, http.client.HTTPConnection, "127.0.0.1", p["host"], )
+                c.sock = dial(w.host, "127.0.0.1", p["host"])
+                c.request("GET", "/")
+                need(c.getresponse().status == 200, "HTTP into the guest")
+                c.close()
+        peer = dial(w.world, "203.1.2.1", ports[1]["host"])
+        peer.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        need(b"200 OK" in peer.recv(4096), "from another machine")
+        u = in_ns(w.guest, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        u.bind(("0.0.0.0", 9999))
+        u.settimeout(3)
+        c = in_ns(w.host, socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+        c.settimeout(3)
+        c.sendto(b"ping", ("127.0.0.1", ports[2]["host"]))
+        d, a = u.recvfrom(100)
+        u.sendto(d + b"pong", a)
+        need(c.recv(100) == b"pingpong", "UDP into the guest and back")
+        added = n.control(op="ports_add", port="127.0.0.1:0:8080")["ports"][0]
+        need(dial(w.host, "127.0.0.1", added["host"]) is not None, "a port added while running")
+        n.control(op="ports_remove", port={"host": added["host"], "guest": 8080})
+        try:
+            dial(w.host, "127.0.0.1", added["host"])
+            need(False, "a removed port still listens")
+        except ConnectionRefusedError:
+            pass
+        try:
+            n.control(op="ports_add", port="127.0.0.1:%d:1" % ports[0]["host"])
+            need(False, "a busy port was accepted")
+        except RuntimeError as e:
+            need("in use" in str(e), str(e))
+    finally:
+        n.close()
+        guest.close()
+
+
+def limits_hold(w, build):
+    n = Net(w, build, limits={"max_connections": 5, "ingress_bytes_per_s": 2000000})
+    try:
+        flows = [dial(w.guest, "93.184.216.34", 7) for _ in range(5)]
+        need(refused(w, "93.184.216.34", 7), "the sixth connection")
+        [s.close() for s in flows]
+        time.sleep(0.2)
+        s = dial(w.guest, "93.184.216.34", 9002)
+        began = time.monotonic()
+        n_bytes = len(read_all(s))
+        took = time.monotonic() - began
+        need(n_bytes == 6000000, "all of it")
+        need(1.2 < took < 6, "6 MB at 2 MB/s took %.1f s" % took)
+    finally:
+        n.close()
+    n = Net(w, build, limits={"max_total_bytes": 1000000})
+    try:
+        s = dial(w.guest, "93.184.216.34", 9002)
+        try:
+            got = len(read_all(s))
+        except ConnectionResetError:
+            got = 0
+        need(got < 6000000 and refused(w, "93.184.216.34", 7), "the byte budget ends it")
+    finally:
+        n.close()
+
+
+def observe_mode_writes_the_list(w, build):
+    n = Net(w, build, policy={"default_egress": "deny", "observe": True})
+    try:
+        lookup(w, "good.test")
+        need(passes(w, "93.184.216.34", 443, client_hello(b"good.test")), "observing lets it pass")
+        need(passes(w, "1.2.3.4", 7, b"x"), "addresses too")
+        need(refused(w, "169.254.169.254", 7777), "but never guarded places")
+        rules = n.control(op="observed")["rules"]
+        need("allow@good.test:tcp:443" in rules and "allow@1.2.3.4:tcp:7" in rules, rules)
+    finally:
+        n.close()
+
+
+def many_flows_and_churn(w, build):
+    n = Net(w, build)
+    try:
+        base = n.rss_kib()
+        flows = []
+        for i in range(500):
+            flows.append(dial(w.guest, "93.184.216.34", 7))
+        grown = n.rss_kib() - base
+        need(grown / 500 <= 8, "%.1f KiB per idle flow" % (grown / 500))
+        [s.close() for s in flows]
+
+        def churn():
+            for _ in range(50):
+                s = dial(w.guest, "93.184.216.34", 7)
+                s.sendall(b"z" * 3000)
+                got = 0
+                while got < 3000:
+                    got += len(s.recv(65536))
+                s.close()
+        threads = [threading.Thread(target=churn) for _ in range(8)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        time.sleep(0.3)
+        stats = n.control(op="stats")
+        need(stats["tcp"]["flows"] <= 2 and stats["tcp"]["buffer_bytes"] == 0, "nothing is left over: %s" % stats["tcp"])
+        print("    idle %d KiB, %.2f KiB per idle flow" % (base, grown / 500))
+    finally:
+        n.close()
+
+
+def real_servers(w, build):
+    site = os.path.join(w.tmp, "site")
+    os.makedirs(site, exist_ok=True)
+    with open(os.path.join(site, "big"), "wb") as f:
+        f.write(os.urandom(20 << 20))
+    w.spawn(w.world, "python3", "-m", "http.server", "8000", "--bind", "1.2.3.4", "--directory", site, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for vnet, mtu in ((False, 65520), (False, 1500), (True, 1500), (True, 65520)):
+        n = Net(w, build, vnet=vnet, mtu=mtu)
+        try:
+            for _ in range(50):
+                with contextlib.suppress(OSError):
+                    dial(w.guest, "1.2.3.4", 8000).close()
+                    break
+                time.sleep(0.1)
+            out = os.path.join(w.tmp, "got")
+            sh("curl", "-sS", "-m", "60", "-o", out, "http://1.2.3.4:8000/big", ns=w.guest, timeout=70)
+            need(sh("cmp", out, os.path.join(site, "big"), check=False).returncode == 0, "curl fetched other bytes (vnet %s, mtu %d)" % (vnet, mtu))
+        finally:
+            n.close()
+
+
+TESTS = [tcp_udp_icmp_over_both_families, half_close_both_ways, refusals_are_true_and_quick, publishing, limits_hold, observe_mode_writes_the_list, many_flows_and_churn, real_servers]
