@@ -33,6 +33,7 @@ namespace msb::agent {
 namespace {
 
 constexpr int kListenBacklog = 1024;
+constexpr time_t kHostAnswersS = 60;
 // How long killed processes may take to go away before the disks are closed over them.
 constexpr int kReapMs = 500;
 
@@ -92,6 +93,9 @@ Result<UniqueFd> connect_host() {
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_HOST;
   address.svm_port = proto::kReadyPort;
+  // The kernel gives up after two seconds; a host that starts many guests may take longer to answer.
+  const timeval patience{kHostAnswersS, 0};
+  ::setsockopt(socket.get(), AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof patience);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return sys_error("connect to the host");
   }
@@ -194,6 +198,7 @@ Status serve(Guest& guest) {
   MSB_TRY(server.start_control(std::move(host), guest.ready));
 
   // Our pages stay in memory; those touched later are locked as they come.
+  quieten_kernel();
   ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
   if (group.memory_events) {
     const int events = group.memory_events.get();

@@ -44,7 +44,7 @@ void Connection::watch() {
   if (const Status status = loop_.modify(token_, wanted); !status.ok()) fail({});
 }
 
-void Connection::fail(Status why) {
+void Connection::fail(const Status& why) {
   if (gone_) return;
   gone_ = true;
   loop_.remove(token_);

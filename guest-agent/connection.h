@@ -70,7 +70,7 @@ class Connection {
   void receive();
   void deliver(ByteView input);
   void watch();
-  void fail(Status why);
+  void fail(const Status& why);
 
   EventLoop& loop_;
   UniqueFd socket_;

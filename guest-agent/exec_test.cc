@@ -215,12 +215,16 @@ TEST(TerminalTest, EndOfInput_TypesEndOfFile) {
 
 TEST(TerminalTest, ControlC_InterruptsTheForeground) {
   const AgentProcess agent;
-  proto::ExecRequest request = shell("echo ready; sleep 1000");
+  // Not a shell: one that is about to run a command catches the signal itself.
+  proto::ExecRequest request = command({"/bin/cat"});
   request.tty = proto::ExecRequest::Tty{};
   request.stdin_open = true;
   TestClient client(agent);
   client.start({request});
-  ExecResult result = client.until_output("ready");
+  client.session().write_stdin(as_bytes(std::string_view("ready\n")));
+  client.flush();
+  // Once from the terminal's echo, once from cat itself.
+  ExecResult result = client.until_output("ready\r\nready\r\n");
   client.session().write_stdin(as_bytes(std::string_view("\x03")));
   client.flush();
   result = client.finish(std::move(result));

@@ -25,6 +25,9 @@ void write_guest_files(const proto::GuestConfig& config, std::vector<std::string
 // The agent's own resource limits, which sessions inherit, and its exemption from the OOM killer.
 void set_limits(std::vector<std::string>& warnings);
 
+// Stops what the guest's kernel does on a timer for ever. Anything it refuses is left as it is.
+void quieten_kernel();
+
 // The control group for sessions, so that a fork bomb or a leak in one leaves the agent able to act. Invalid
 // when the kernel has no cgroup2.
 struct SessionsGroup {

@@ -94,7 +94,7 @@ bool other_process_exists() {
   const std::unique_ptr<DIR, CloseDir> proc(::opendir("/proc"));
   if (!proc) return false;
   while (const dirent* entry = ::readdir(proc.get())) {
-    const int pid = std::atoi(entry->d_name);
+    const int pid = static_cast<int>(std::strtol(entry->d_name, nullptr, 10));
     if (pid <= 1 || pid == ::getpid()) continue;
     // Kernel threads have no program.
     char target[8];

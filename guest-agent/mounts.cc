@@ -13,6 +13,7 @@
 #include <cstdio>
 
 #include "base/file.h"
+#include "guest-agent/root_attributes.h"
 
 namespace msb::agent {
 namespace {
@@ -81,7 +82,8 @@ Status mount_upper(const proto::GuestConfig& config) {
     MSB_TRY(mount_at("tmpfs", kUpper, "tmpfs", MS_NOATIME, data.c_str()));
   }
   MSB_TRY(make_path("/upper/upper", 0755));
-  return make_path("/upper/work", 0755);
+  MSB_TRY(make_path("/upper/work", 0755));
+  return copy_root_attributes(kLower, "/upper/upper", "/upper/root-attributes-copied");
 }
 
 Status mount_overlay(const proto::GuestConfig& config) {

@@ -51,6 +51,6 @@ void __glibcxx_assert_fail(const char* /*file*/, int /*line*/, const char* funct
 }  // namespace std
 
 namespace __gnu_cxx {
-void __verbose_terminate_handler();
+void __verbose_terminate_handler();  // NOLINT(bugprone-reserved-identifier): the name is the library's
 void __verbose_terminate_handler() { stop("terminate"); }
 }  // namespace __gnu_cxx

@@ -15,6 +15,8 @@
 #include <array>
 #include <cstring>
 
+#include "base/foreign_stack.h"
+
 namespace msb::agent {
 namespace {
 
@@ -34,14 +36,14 @@ struct ChildArguments {
   bool failed;
 };
 
-[[noreturn]] void child_fail(ChildArguments& arguments, SpawnStage stage, int error,
-                             bool interpreter = false) {
+MSB_ON_FOREIGN_STACK [[noreturn]] void child_fail(ChildArguments& arguments, SpawnStage stage, int error,
+                                                  bool interpreter = false) {
   arguments.failure = SpawnFailure{stage, error, interpreter};
   arguments.failed = true;
   while (true) ::syscall(SYS_exit_group, 127);
 }
 
-void child_stdio(ChildArguments& arguments) {
+MSB_ON_FOREIGN_STACK void child_stdio(ChildArguments& arguments) {
   for (int target = 0; target < 3; ++target) {
     int source = arguments.plan->stdio[target];
     if (source < 0) {
@@ -56,7 +58,7 @@ void child_stdio(ChildArguments& arguments) {
   ::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
-void child_user(ChildArguments& arguments) {
+MSB_ON_FOREIGN_STACK void child_user(ChildArguments& arguments) {
   const SpawnPlan& plan = *arguments.plan;
   // Raw system calls: the C library's wrappers would signal the other threads, whose memory this is.
   if (::syscall(SYS_setgroups, arguments.group_count, arguments.groups) != 0 ||
@@ -66,7 +68,7 @@ void child_user(ChildArguments& arguments) {
   }
 }
 
-[[noreturn]] void child_exec(ChildArguments& arguments) {
+MSB_ON_FOREIGN_STACK [[noreturn]] void child_exec(ChildArguments& arguments) {
   // As a shell searches PATH: go on after "not there", remember "not allowed", stop at anything else.
   int error = ENOENT;
   for (char** candidate = arguments.candidates; *candidate != nullptr; ++candidate) {
@@ -84,7 +86,7 @@ void child_user(ChildArguments& arguments) {
   child_fail(arguments, SpawnStage::kExec, error);
 }
 
-[[noreturn]] void child_main(ChildArguments& arguments) {
+MSB_ON_FOREIGN_STACK [[noreturn]] void child_main(ChildArguments& arguments) {
   const SpawnPlan& plan = *arguments.plan;
   if (::setsid() < 0) child_fail(arguments, SpawnStage::kSession, errno);
   if (plan.tty && ::ioctl(plan.stdio[0], TIOCSCTTY, 0) != 0)

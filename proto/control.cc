@@ -8,14 +8,15 @@
 
 namespace msb::proto {
 namespace {
-constexpr std::array<std::pair<std::string_view, ControlOp>, 8> kOps{{{"status", ControlOp::kStatus},
+constexpr std::array<std::pair<std::string_view, ControlOp>, 9> kOps{{{"status", ControlOp::kStatus},
                                                                       {"stop", ControlOp::kStop},
                                                                       {"kill", ControlOp::kKill},
                                                                       {"pause", ControlOp::kPause},
                                                                       {"resume", ControlOp::kResume},
                                                                       {"wait", ControlOp::kWait},
                                                                       {"events", ControlOp::kEvents},
-                                                                      {"touch", ControlOp::kTouch}}};
+                                                                      {"touch", ControlOp::kTouch},
+                                                                      {"net", ControlOp::kNet}}};
 constexpr std::uint64_t kMaxGraceMs = std::uint64_t{24} * 3600 * 1000;
 }  // namespace
 
@@ -31,6 +32,13 @@ Result<ControlRequest> ControlRequest::parse(std::string_view json) {
     known = true;
   }
   if (!known) return make_error(Errc::kUnsupported, "op: this version does not know \"%s\"", op.c_str());
+  if (request.op == ControlOp::kNet) {
+    MSB_TRY(root.only_keys({"op", "request"}));
+    MSB_ASSIGN(const JsonView inner, root.at("request"));
+    if (!inner.is_object()) return make_error(Errc::kInvalid, "request: must be an object");
+    request.net = inner.dump();
+    return request;
+  }
   if (request.op != ControlOp::kStop) {
     MSB_TRY(root.only_keys({"op"}));
     return request;

@@ -227,12 +227,6 @@ Status parse_proxy(const JsonView& value, NetSpec& out) {
   return {};
 }
 
-Result<std::optional<int>> get_fd(const JsonView& object, std::string_view key) {
-  if (!object.find(key)) return std::optional<int>();
-  MSB_ASSIGN(const std::uint64_t fd, object.get_uint(key, 1 << 20));
-  return std::optional(static_cast<int>(fd));
-}
-
 // "N" or "LO-HI": first port and count.
 std::optional<std::pair<std::uint16_t, std::uint16_t>> parse_port_range(std::string_view text) {
   const std::size_t dash = text.find('-');
@@ -371,7 +365,7 @@ Result<NetSpec> NetSpec::parse(std::string_view json) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json));
   const JsonView root = document.root();
   MSB_TRY(root.only_keys(
-      {"version", "guest", "vnet_hdr", "policy", "dns", "ports", "limits", "proxy", "fds", "host_alias"}));
+      {"version", "guest", "vnet_hdr", "policy", "dns", "ports", "limits", "proxy", "host_alias"}));
   MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
   if (version != 1)
     return make_error(Errc::kUnsupported, "network configuration version %llu; this msb-net knows 1",
@@ -394,12 +388,6 @@ Result<NetSpec> NetSpec::parse(std::string_view json) {
   }
   if (const auto limits = root.find("limits")) MSB_TRY(parse_limits(*limits, out.limits));
   if (const auto proxy = root.find("proxy")) MSB_TRY(parse_proxy(*proxy, out));
-  if (const auto fds = root.find("fds")) {
-    MSB_TRY(fds->only_keys({"audit", "pcap", "secrets"}));
-    MSB_ASSIGN(out.audit_fd, get_fd(*fds, "audit"));
-    MSB_ASSIGN(out.pcap_fd, get_fd(*fds, "pcap"));
-    MSB_ASSIGN(out.secrets_fd, get_fd(*fds, "secrets"));
-  }
   MSB_ASSIGN(const std::string alias, root.get_string_or("host_alias", out.host_alias));
   MSB_ASSIGN(const Hostname alias_name, Hostname::parse(alias));
   out.host_alias = alias_name.text();

@@ -15,7 +15,6 @@
 //    "limits":{"egress_bytes_per_s":0,"egress_burst_bytes":0,"egress_packets_per_s":0,"egress_burst_packets":0,
 //              "ingress_…":…,"max_connections":0,"max_total_bytes":0,"buffer_bytes":67108864},
 //    "proxy":{"kind":"socks5"|"socks4"|"http","address":"10.0.0.1:1080","user":""}|null,
-//    "fds":{"audit":null,"pcap":null,"secrets":null},
 //    "host_alias":"host.msb.internal"}
 //
 // Every member but version and guest may be left out. Unknown members are refused. 0 in a limit means no
@@ -123,7 +122,7 @@ struct NetProxySpec {
   enum class Kind : std::uint8_t { kSocks4, kSocks5, kHttp };
   Kind kind = Kind::kSocks5;
   NetEndpoint address;
-  std::string user;  // the password comes on the secrets descriptor: {"proxy_password":"…"}
+  std::string user;  // the password comes on --secrets-fd: {"proxy_password":"…"}
 };
 
 struct NetSpec {
@@ -134,9 +133,6 @@ struct NetSpec {
   std::vector<NetPortSpec> ports;
   NetLimitsSpec limits;
   std::optional<NetProxySpec> proxy;
-  std::optional<int> audit_fd;
-  std::optional<int> pcap_fd;
-  std::optional<int> secrets_fd;
   std::string host_alias = "host.msb.internal";
 
   // kInvalid with the path of the member that is wrong. A policy that cannot be enforced is refused here.

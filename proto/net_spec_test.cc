@@ -29,14 +29,13 @@ TEST(NetSpec, Parse_Full) {
       R"("vnet_hdr":true,"policy":{"profiles":["public","private"],"rules":["deny@meta","allow@a.b:tcp:443,deny@b.c"]},
     "dns":{"upstreams":["9.9.9.9","[2620:fe::fe]:5353"],"routes":[{"suffix":"corp.test","upstreams":["10.0.0.53:54"]}]},
     "ports":["8080:80","[::1]:0:53/udp",{"host":9000,"guest":90,"count":10}],
-    "limits":{"egress_bytes_per_s":1000,"egress_burst_bytes":5},"proxy":{"kind":"socks5","address":"10.0.0.1:1080"},"fds":{"audit":5})");
+    "limits":{"egress_bytes_per_s":1000,"egress_burst_bytes":5},"proxy":{"kind":"socks5","address":"10.0.0.1:1080"})");
   ASSERT_TRUE(spec) << spec.error().text;
   EXPECT_EQ(spec->policy.rules.size(), 3U);
   EXPECT_EQ(spec->dns.upstreams[1].port, 5353);
   EXPECT_EQ(spec->ports[1].bind.text(), "::1");
   EXPECT_EQ(spec->ports[1].protocol, NetProtocol::kUdp);
   EXPECT_EQ(spec->ports[2].count, 10);
-  EXPECT_EQ(spec->audit_fd, 5);
 }
 
 TEST(NetSpec, Parse_WhatCannotBeMeant_Refused) {

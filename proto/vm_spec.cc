@@ -2,6 +2,7 @@
 #include "proto/vm_spec.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/json.h"
 #include "proto/agent.h"
@@ -132,9 +133,12 @@ Status parse_disks(const JsonView& root, VmSpec& spec) {
 Status parse_net(const JsonView& root, VmSpec& spec) {
   const auto net = root.find("net");
   if (!net) return {};
-  MSB_TRY(net->only_keys({"enabled", "config", "secrets_fd"}));
+  MSB_TRY(net->only_keys({"enabled", "config", "secrets_fd", "pcap"}));
   MSB_ASSIGN(spec.net.enabled, net->get_bool_or("enabled", false));
   MSB_ASSIGN(spec.net.secrets_fd, descriptor(*net, "secrets_fd"));
+  if (net->find("pcap")) {
+    MSB_ASSIGN(spec.net.pcap, absolute_path(*net, "pcap"));
+  }
   const auto config = net->find("config");
   if (config && !config->is_object()) return wrong(*config, "must be an object");
   if (config) spec.net.config = config->dump();
@@ -152,9 +156,11 @@ Status parse_guest(const JsonView& root, VmSpec& spec) {
   }
   const auto main = root.find("main");
   if (!main) return {};
-  MSB_ASSIGN(const ExecRequest request, ExecRequest::parse(*main));
+  MSB_ASSIGN(ExecRequest request, ExecRequest::parse(*main));
   if (request.tty || request.stdin_open)
     return wrong(*main, "a main command has neither a terminal nor input");
+  // Whoever reads its output logs it: the agent must not tell it a second time.
+  spec.main_logged = std::exchange(request.log, false);
   JsonWriter out;
   request.write(out);
   spec.main = std::move(out).take();
@@ -173,6 +179,7 @@ Status parse_lifetime(const JsonView& root, VmSpec& spec) {
     MSB_ASSIGN(spec.timeouts.idle_s, timeouts->get_uint_or("idle_s", 0, kMaxSeconds));
     if (spec.timeouts.boot_s == 0) return wrong(*timeouts, "boot_s must be at least 1");
   }
+  MSB_ASSIGN(spec.ephemeral, root.get_bool_or("ephemeral", false));
   if (const auto log = root.find("log")) {
     MSB_TRY(log->only_keys({"level", "max_bytes", "files"}));
     MSB_ASSIGN(spec.log.level, log->get_string_or("level", spec.log.level));
@@ -192,9 +199,10 @@ Status parse_lifetime(const JsonView& root, VmSpec& spec) {
 Result<VmSpec> VmSpec::parse(std::string_view json) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, kLimits));
   const JsonView root = document.root();
-  MSB_TRY(root.only_keys({"version", "name", "dir", "kernel", "initrd", "cmdline_extra", "cpus", "memory_mib",
-                          "root", "upper", "disks", "net", "guest", "main", "leash_fd", "ready_fd",
-                          "timeouts", "log", "confinement"}));
+  MSB_TRY(
+      root.only_keys({"version",    "name",     "dir",      "kernel",    "initrd", "cmdline_extra", "cpus",
+                      "memory_mib", "root",     "upper",    "disks",     "net",    "guest",         "main",
+                      "leash_fd",   "ready_fd", "timeouts", "ephemeral", "log",    "confinement"}));
   MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
   if (version != 1) return make_error(Errc::kInvalid, "version: only 1 is known");
   VmSpec spec;

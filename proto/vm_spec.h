@@ -7,9 +7,9 @@
 //    "root":{"kind":"erofs","extents":[{"path":"/abs/blob","offset":0,"length":4096},...]},
 //    "upper":{"kind":"ext4","path":"/abs/upper.ext4"} | {"kind":"tmpfs","size_mib":0},
 //    "disks":[{"path":"/abs/disk","readonly":false,"id":"data"},...],
-//    "net":{"enabled":true,"config":{NetSpec},"secrets_fd":null},
+//    "net":{"enabled":true,"config":{NetSpec},"secrets_fd":null,"pcap":"/abs/file"},
 //    "guest":{GuestConfig}, "main":null|{ExecRequest}, "leash_fd":null, "ready_fd":null,
-//    "timeouts":{"boot_s":60,"stop_grace_s":10,"max_duration_s":0,"idle_s":0},
+//    "timeouts":{"boot_s":60,"stop_grace_s":10,"max_duration_s":0,"idle_s":0}, "ephemeral":false,
 //    "log":{"level":"info","max_bytes":10485760,"files":3}, "confinement":"auto"|"require"}
 //
 // version, name, dir, kernel, initrd and root must be there; null and absent mean the default. Unknown
@@ -42,6 +42,7 @@ struct VmSpec {
     bool enabled = false;
     std::string config;             // NetSpec as JSON, for msb-net; not looked into here
     std::optional<int> secrets_fd;  // passed on to msb-net, which reads it to its end
+    std::string pcap;               // host file for the frames, made anew at every start; empty: none
   };
   struct Timeouts {
     std::uint64_t boot_s = 60;         // start to the agent's READY
@@ -71,10 +72,12 @@ struct VmSpec {
   std::vector<Disk> disks;
   Net net;
   std::string guest;                // GuestConfig as JSON, checked
-  std::optional<std::string> main;  // ExecRequest as JSON, checked
+  std::optional<std::string> main;  // ExecRequest as JSON, checked; its "log" stands in main_logged instead
+  bool main_logged = false;         // its output goes to the sandbox's log
   std::optional<int> leash_fd;
   std::optional<int> ready_fd;
   Timeouts timeouts;
+  bool ephemeral = false;  // the end of a sandbox that was ready removes `dir` and all in it
   Log log;
   Confinement confinement = Confinement::kAuto;
 

@@ -30,7 +30,7 @@ TEST(VmSpec, Whole) {
       R"(,"cpus":{"online":2,"max":8,"template":"conservative"},"memory_mib":{"size":256,"max":1024},
       "upper":{"kind":"ext4","path":"/u"},"disks":[{"path":"/x","readonly":true,"id":"data"}],
       "net":{"enabled":true,"config":{"version":1}},"guest":{"version":1,"hostname":"h"},
-      "main":{"op":"exec","argv":["true"]},"leash_fd":5,"ready_fd":4,"confinement":"require",
+      "main":{"op":"exec","argv":["true"],"log":true},"leash_fd":5,"ready_fd":4,"confinement":"require",
       "timeouts":{"boot_s":5,"idle_s":9},"log":{"max_bytes":1000,"files":2})");
   ASSERT_TRUE(spec) << spec.error().text;
   EXPECT_EQ(spec->cpus_max, 8U);
@@ -40,6 +40,9 @@ TEST(VmSpec, Whole) {
   EXPECT_EQ(spec->ready_fd, 4);
   EXPECT_EQ(spec->confinement, VmSpec::Confinement::kRequire);
   EXPECT_TRUE(spec->main);
+  EXPECT_TRUE(spec->main_logged);
+  EXPECT_NE(spec->main->find("argv"), std::string::npos);
+  EXPECT_EQ(spec->main->find("log"), std::string::npos) << "the agent tells it no second time";
 }
 
 struct Bad {

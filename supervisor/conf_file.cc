@@ -30,15 +30,19 @@ struct Node {
   Kind kind = Kind::kNull;
   Mark mark;
   std::string scalar;
-  std::vector<Node> list;
-  std::vector<std::pair<std::string, Node>> map;
-  [[nodiscard]] Node* find(std::string_view key) {
-    for (auto& [name, node] : map) {
-      if (name == key) return &node;
-    }
-    return nullptr;
+  std::vector<Node> list;         // elements; of a map: its values
+  std::vector<std::string> keys;  // of a map, in step with `list`
+  [[nodiscard]] Node* find(std::string_view key);
+  void add(std::string key, Node value) {
+    keys.push_back(std::move(key));
+    list.push_back(std::move(value));
   }
 };
+
+Node* Node::find(std::string_view key) {
+  const auto found = std::find(keys.begin(), keys.end(), key);
+  return found == keys.end() ? nullptr : &list[static_cast<std::size_t>(found - keys.begin())];
+}
 
 // Owns libyaml's parser and the event it looks at.
 class Events {
@@ -192,7 +196,7 @@ class Loader {
     if (map.find(key) != nullptr) return events_.refuse("the key \"" + key + "\" is given twice");
     MSB_TRY(events_.next());
     MSB_ASSIGN(Node value, node(depth + 1));
-    map.map.emplace_back(key, std::move(value));
+    map.add(key, std::move(value));
     return {};
   }
 
@@ -206,11 +210,11 @@ void merge(Node& base, Node over) {
     base = std::move(over);
     return;
   }
-  for (auto& [key, value] : over.map) {
-    if (Node* mine = base.find(key)) {
-      merge(*mine, std::move(value));
+  for (std::size_t i = 0; i < over.keys.size(); ++i) {
+    if (Node* mine = base.find(over.keys[i])) {
+      merge(*mine, std::move(over.list[i]));
     } else {
-      base.map.emplace_back(key, std::move(value));
+      base.add(std::move(over.keys[i]), std::move(over.list[i]));
     }
   }
 }
@@ -263,9 +267,10 @@ void write_node(const Node& node, const std::string& path, JsonWriter& out, Plac
     }
     case Node::Kind::kMap:
       out.begin_object();
-      for (const auto& [key, value] : node.map) {
+      for (std::size_t i = 0; i < node.keys.size(); ++i) {
+        const std::string& key = node.keys[i];
         out.key(key);
-        write_node(value, path.empty() ? key : path + "." + key, out, places);
+        write_node(node.list[i], path.empty() ? key : path + "." + key, out, places);
       }
       out.end_object();
       break;
@@ -276,7 +281,7 @@ void write_node(const Node& node, const std::string& path, JsonWriter& out, Plac
 Error locate(Error error, const Places& places) {
   const auto colon = error.text.find(": ");
   const auto place = places.find(error.text.substr(0, colon));
-  if (place == places.end()) return error;
+  if (place == places.end() || place->second.file == nullptr) return error;  // the document as a whole
   return std::move(error).with_context(place->second.text());
 }
 

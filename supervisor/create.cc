@@ -97,6 +97,7 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
     return make_error(Errc::kExists, "the name \"%s\" is taken", spec.name.c_str());
   }
   MSB_ASSIGN(const Installation installation, Installation::found());
+  MSB_ASSIGN(UniqueFd images, hold_images(home));
   MSB_ASSIGN(const StoredImage image, ensure_image(home, installation, spec.image, spec.pull, options.quiet));
   add_image_labels(spec, image.config);
 
@@ -147,6 +148,7 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
     }
     return undo(staged.name, sys_error("name the sandbox", error));
   }
+  images.reset();
   impl->home_path = home.path();
   impl->name = spec.name;
   impl->directory = std::move(staged.directory);
@@ -155,18 +157,21 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
   if (!options.boot) return sandbox;
 
   const auto bring_up = [&]() -> Status {
-    if (spec.patches.empty()) return sandbox.impl_->boot(record, options.start, true);
+    if (spec.patches.empty()) return sandbox.impl_->boot(record, options.start);
     if (!options.main) {
-      MSB_TRY(sandbox.impl_->boot(record, options.start, false));
+      MSB_TRY(sandbox.impl_->boot(record, options.start));
       return apply_patches(sandbox, spec.patches);
     }
     // The command must find the patches in place: a first run without it puts them on the disk.
-    MSB_TRY(sandbox.impl_->boot(record, {.lifetime = Lifetime::kAttached, .deadline = options.start.deadline},
-                                false));
+    SandboxRecord first = record;
+    first.main_json.clear();
+    first.spec.ephemeral = false;
+    MSB_TRY(
+        sandbox.impl_->boot(first, {.lifetime = Lifetime::kAttached, .deadline = options.start.deadline}));
     MSB_TRY(apply_patches(sandbox, spec.patches));
     MSB_TRY(sandbox.impl_->control(R"({"op":"stop","grace_ms":0,"force":false})", options.start.deadline));
-    MSB_TRY(lock_file(sandbox.directory_fd(), "lock", deadline_after(std::chrono::seconds(10))));
-    return sandbox.impl_->boot(record, options.start, true);
+    MSB_TRY(wait_for_end(sandbox.directory_fd(), deadline_after(std::chrono::seconds(10))));
+    return sandbox.impl_->boot(record, options.start);
   };
   auto up = bring_up();
   if (!up.ok()) {

@@ -234,6 +234,32 @@ Result<std::uint64_t> parse_size_mib(std::string_view text) {
   return (*bytes + (std::uint64_t{1} << 20) - 1) >> 20;
 }
 
+Result<std::uint64_t> parse_size_bytes(std::string_view text) {
+  constexpr std::string_view kWanted =
+      "expected a size such as 512K, 1.5M or 64GiB (a bare number counts bytes)";
+  std::string_view rest = text;
+  const auto value = take_decimal(rest);
+  if (!value) return invalid("size", text, kWanted);
+  const auto unit = size_unit(rest, 1);
+  if (!unit) return invalid("size", text, kWanted);
+  const auto bytes = scale_up(*value, *unit);
+  if (!bytes || *bytes > kMaxSizeMib << 20) return invalid("size", text, "at most 1024T is possible");
+  if (*bytes == 0) return invalid("size", text, "must be more than 0");
+  return *bytes;
+}
+
+Result<std::uint64_t> parse_rate(std::string_view text) {
+  const auto slash = text.find('/');
+  MSB_ASSIGN(const std::uint64_t amount, parse_size_bytes(text.substr(0, slash)));
+  if (slash == std::string_view::npos) return amount;
+  MSB_ASSIGN(const std::int64_t ms, parse_duration_ms(text.substr(slash + 1)));
+  if (ms <= 0) return invalid("rate", text, "the time must be more than 0");
+  // Below 2^50 and at most ten years: neither product overflows 128 bits, and the quotient is rounded up
+  // to 1.
+  const auto per_second = static_cast<Wide>(amount) * 1000 / static_cast<std::uint64_t>(ms);
+  return std::max<std::uint64_t>(static_cast<std::uint64_t>(per_second), 1);
+}
+
 std::string format_size_mib(std::uint64_t mib) {
   if (mib != 0 && mib % (1 << 20) == 0) return std::to_string(mib >> 20) + "T";
   if (mib != 0 && mib % 1024 == 0) return std::to_string(mib >> 10) + "G";

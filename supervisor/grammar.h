@@ -21,6 +21,11 @@ namespace msb::supervisor {
 // The shortest exact spelling parse_size_mib reads back: "512M", "2G", "1T".
 [[nodiscard]] std::string format_size_mib(std::uint64_t mib);
 
+// The same grammar in bytes: a bare number counts bytes. At most 1 PiB.
+[[nodiscard]] Result<std::uint64_t> parse_size_bytes(std::string_view text);
+// "10M", "10M/s", "600/1m": an amount, and the time it is for (one second). Per second, at least 1.
+[[nodiscard]] Result<std::uint64_t> parse_rate(std::string_view text);
+
 // "250ms", "90", "90s", "1h30m", "2d"; a bare number counts seconds, units go from large to small, decimals
 // are allowed in the last part ("1.5h"). In milliseconds; at most 10 years.
 [[nodiscard]] Result<std::int64_t> parse_duration_ms(std::string_view text);

@@ -28,6 +28,13 @@ bool is_directory(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+// Whether a machine runs there, or is coming up.
+bool is_up(int dir_fd) {
+  const State state = derive_state(read_state(dir_fd), ProcTable{}).state;
+  if (state != State::kCreated && state != State::kStopped && state != State::kCrashed) return true;
+  return !wait_for_end(dir_fd, SteadyClock{}.now()).ok();
+}
+
 // Names in a directory, "." and ".." left out; unsorted.
 Result<std::vector<std::string>> entries(int dir_fd) {
   const int copy = ::openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -94,12 +101,15 @@ void Home::sweep() const {
   auto all = entries(sandboxes_.get());
   if (!all.ok()) return;
   for (const std::string& name : *all) {
-    if (name.front() != '.') continue;
+    const bool named = name.front() != '.';
+    if (named && ::faccessat(sandboxes_.get(), (name + "/ephemeral").c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+      continue;
     // Whoever makes or removes it holds its ops.lock; a lock that is free has lost its holder.
     auto dir = open_at(sandboxes_.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!dir.ok()) continue;
     auto lock = open_at(dir->get(), "ops.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
     if (!lock.ok() || ::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) continue;
+    if (named && is_up(dir->get())) continue;
     (void)remove_tree(sandboxes_.get(), name).ok();
   }
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -64,6 +65,15 @@ std::vector<std::string> environment_with_home(const Home& home) {
 }
 
 }  // namespace
+
+Result<UniqueFd> hold_images(const Home& home) {
+  MSB_TRY(make_directories(home.path() + "/images"));
+  MSB_ASSIGN(UniqueFd lock, open_file(home.path() + "/images/lock", O_RDWR | O_CREAT));
+  while (::flock(lock.get(), LOCK_SH) != 0) {
+    if (errno != EINTR) return sys_error("lock the image store");
+  }
+  return lock;
+}
 
 Result<StoredImage> load_image(const Home& home, const std::string& file) {
   MSB_ASSIGN(const std::string path, store_path(home, file));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "supervisor/spec.h"
 #include "supervisor/supervisor.h"
 
@@ -39,6 +40,10 @@ struct StoredImage {
   ImageConfig config;
   std::vector<ImageExtent> extents;  // of the root disk, in order
 };
+
+// Keeps `msb image rm` and `prune` waiting while an image is being looked up and written into a sandbox's
+// record; after that the record itself protects it. Shared: any number of creators hold it at once.
+[[nodiscard]] Result<UniqueFd> hold_images(const Home& home);
 
 // nullopt: not in the store. `reference` as people write it.
 [[nodiscard]] Result<std::optional<StoredImage>> find_image(const Home& home, std::string_view reference);

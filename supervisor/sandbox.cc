@@ -134,10 +134,7 @@ Result<SandboxRecord> Sandbox::Impl::record() const {
   return record_from_json(text).with_context("spec.json of " + name);
 }
 
-StateFile Sandbox::Impl::state_file() const {
-  const auto text = read_below(directory.get(), "state.json", std::size_t{256} << 10);
-  return text.ok() ? state_from_json(*text) : StateFile{};
-}
+StateFile Sandbox::Impl::state_file() const { return read_state(directory.get()); }
 
 Result<UniqueFd> Sandbox::Impl::lock_operations(Deadline deadline) const {
   const Deadline limit = deadline ? deadline : deadline_after(kLockDeadline);
@@ -172,19 +169,17 @@ Result<SandboxInfo> Sandbox::info() const {
   return out;
 }
 
-Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& options, bool with_main) {
+Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& options) {
   MSB_ASSIGN(const Installation installation, Installation::found());
   MSB_ASSIGN(Home home, Home::open(home_path));
   auto image = load_image(home, record.image_file);
   if (!image.ok()) {
     return std::move(image).error().with_context("image " + record.image_reference + " of " + name);
   }
-  SandboxRecord used = record;
-  if (!with_main) used.main_json.clear();
   LaunchInput input;
   input.name = name;
   input.directory = path();
-  input.record = &used;
+  input.record = &record;
   input.image = &*image;
   input.installation = &installation;
   input.ready_fd = 4;
@@ -203,6 +198,8 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
   if (attached) {
     MSB_ASSIGN(leash_pipe, make_pipe());
   }
+  // Put there with ops.lock held: whoever finds it when nobody holds that lock and no machine runs may sweep.
+  if (record.spec.ephemeral) MSB_TRY(open_at(directory.get(), "ephemeral", O_WRONLY | O_CREAT | O_NOFOLLOW));
   for (const char* sub : {"logs", "run"}) {
     if (::mkdirat(directory.get(), sub, 0700) != 0 && errno != EEXIST)
       return sys_error(std::string("make ") + sub);
@@ -236,9 +233,10 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
 
 Status Sandbox::Impl::start_locked(const StartOptions& options) {
   DerivedState derived = derive_state(state_file(), ProcTable{});
-  if (derived.state == State::kStopping) {
-    // stop() returns when the guest has powered off; its processes may still be putting things away.
-    MSB_TRY(lock_file(directory.get(), "lock", deadline_after(kTeardownDeadline)));
+  if (derived.state == State::kStopping || derived.state == State::kStopped ||
+      derived.state == State::kCrashed) {
+    // The end is told before its processes have put everything away; their lock comes free when they have.
+    MSB_TRY(wait_for_end(directory.get(), deadline_after(kTeardownDeadline)));
     derived = derive_state(state_file(), ProcTable{});
   }
   switch (derived.state) {
@@ -251,7 +249,7 @@ Status Sandbox::Impl::start_locked(const StartOptions& options) {
                         std::string(state_name(derived.state)).c_str());
   }
   MSB_ASSIGN(const SandboxRecord stored, record());
-  return boot(stored, options, true);
+  return boot(stored, options);
 }
 
 Status Sandbox::start(const StartOptions& options) {
@@ -278,9 +276,7 @@ Status Sandbox::Impl::force_end(Deadline deadline) const {
       ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
     }
   }
-  auto lock = lock_file(directory.get(), "lock", limit);
-  if (!lock.ok()) return std::move(lock).error().with_context("wait for the end of \"" + name + "\"");
-  return {};
+  return wait_for_end(directory.get(), limit).with_context("wait for the end of \"" + name + "\"");
 }
 
 Status Sandbox::stop(const StopOptions& options) {
@@ -306,7 +302,7 @@ Status Sandbox::stop(const StopOptions& options) {
   if (reply.ok()) return {};
   // It may have ended by itself while we asked.
   if (reply.error().code != Errc::kTimeout &&
-      lock_file(impl_->directory.get(), "lock", deadline_after(kTeardownDeadline)).ok()) {
+      wait_for_end(impl_->directory.get(), deadline_after(kTeardownDeadline)).ok()) {
     return {};
   }
   return std::move(reply).error().with_context("stop \"" + impl_->name + "\"");
@@ -318,9 +314,11 @@ Result<Ending> Sandbox::wait(Deadline deadline) {
       derived.state != State::kCrashed) {
     const auto reply = impl_->control(R"({"op":"wait"})", deadline);
     if (!reply.ok() && reply.error().code == Errc::kTimeout) return Error(reply.error());
-    // The answer or the loss of the connection: either way its lock comes free when all is written.
-    MSB_TRY(
-        lock_file(impl_->directory.get(), "lock", deadline ? deadline : deadline_after(kTeardownDeadline)));
+    if (reply.ok()) {
+      if (auto ending = ending_from_json(*reply)) return std::move(*ending);
+    }
+    // It was lost, or ended before it could hear us: its lock comes free when all is written.
+    MSB_TRY(wait_for_end(impl_->directory.get(), deadline ? deadline : deadline_after(kTeardownDeadline)));
   }
   const DerivedState after = derive_state(impl_->state_file(), ProcTable{});
   return after.ending.value_or(Ending{});
@@ -337,27 +335,26 @@ Status Sandbox::remove(bool force) {
   }
   if (!over) MSB_TRY(impl_->force_end(std::nullopt));
   // A process that has given its last word may still be closing: its lock tells.
-  if (over) MSB_TRY(lock_file(impl_->directory.get(), "lock", deadline_after(kTeardownDeadline)));
+  if (over) MSB_TRY(wait_for_end(impl_->directory.get(), deadline_after(kTeardownDeadline)));
+  return impl_->remove_files();
+}
+
+Status Sandbox::Impl::remove_files() const {
   // The new name takes it out of sight at once; the files may take longer.
-  const std::string trash = ".rm-" + impl_->name + "-" + std::to_string(wall_clock_ns());
-  if (::renameat(impl_->sandboxes.get(), impl_->name.c_str(), impl_->sandboxes.get(), trash.c_str()) != 0) {
-    return sys_error("remove \"" + impl_->name + "\"");
+  const std::string trash = ".rm-" + name + "-" + std::to_string(wall_clock_ns());
+  if (::renameat(sandboxes.get(), name.c_str(), sandboxes.get(), trash.c_str()) != 0) {
+    if (errno == ENOENT) return {};  // an ephemeral one that has removed itself
+    return sys_error("remove \"" + name + "\"");
   }
-  return remove_tree(impl_->sandboxes.get(), trash);
+  return remove_tree(sandboxes.get(), trash);
 }
 
 Status Sandbox::discard() {
   MSB_ASSIGN(const UniqueFd lock, impl_->lock_operations(std::nullopt));
-  // The answer comes before the machine's memory is given back: nobody has to wait for that.
-  (void)impl_->control(R"({"op":"kill"})", deadline_after(std::chrono::seconds(5))).ok();
-  const std::string trash = ".rm-" + impl_->name + "-" + std::to_string(wall_clock_ns());
-  if (::renameat(impl_->sandboxes.get(), impl_->name.c_str(), impl_->sandboxes.get(), trash.c_str()) != 0) {
-    return sys_error("remove \"" + impl_->name + "\"");
-  }
-  // A file that its processes write in their last moment may survive this: a later sweep takes it.
-  (void)remove_tree(impl_->sandboxes.get(), trash).ok();
-  impl_->leash.reset();
-  return {};
+  // The answer comes when its name is free and before its memory and files are: nobody has to wait for that.
+  const auto reply = impl_->control(R"({"op":"kill"})", deadline_after(std::chrono::seconds(5)));
+  if (reply.ok()) return {};
+  return impl_->remove_files();
 }
 
 Result<std::vector<std::string>> Sandbox::command(const std::vector<std::string>& words) const {
@@ -371,6 +368,14 @@ Status Sandbox::touch() {
   MSB_TRY(impl_->control(R"({"op":"touch"})", deadline_after(std::chrono::seconds(10)))
               .with_context(impl_->name));
   return {};
+}
+
+Result<std::string> Sandbox::net(const std::string& request, Deadline deadline) {
+  JsonWriter out;
+  out.begin_object().field("op", "net").key("request").raw(request).end_object();
+  auto answer = impl_->control(std::move(out).take(), deadline);
+  if (!answer.ok()) return std::move(answer).error().with_context(impl_->name);
+  return answer;
 }
 
 Result<Duration> Sandbox::ping(Deadline deadline) {

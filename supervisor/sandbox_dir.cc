@@ -36,6 +36,16 @@ std::optional<int> loose_small(const JsonView& object, std::string_view key) {
   return value.ok() ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
 }
 
+Ending read_ending(const JsonView& view) {
+  Ending ending;
+  ending.reason = loose_string(view, "reason");
+  ending.detail = loose_string(view, "detail");
+  ending.code = loose_small(view, "code");
+  ending.signal = loose_small(view, "signal");
+  ending.at_ns = loose_int(view, "at_ns");
+  return ending;
+}
+
 }  // namespace
 
 std::string record_to_json(const SandboxRecord& record) {
@@ -80,15 +90,23 @@ StateFile state_from_json(std::string_view json) {
   out.start_time = loose_uint(root, "start_time");
   out.started_ns = loose_int(root, "started_ns");
   if (const auto end = root.find("end"); end && end->is_object()) {
-    Ending ending;
-    ending.reason = loose_string(*end, "reason");
-    ending.detail = loose_string(*end, "detail");
-    ending.code = loose_small(*end, "code");
-    ending.signal = loose_small(*end, "signal");
-    ending.at_ns = loose_int(*end, "at_ns");
-    out.ending = std::move(ending);
+    out.ending = read_ending(*end);
   }
   return out;
+}
+
+StateFile read_state(int dir_fd) {
+  const auto fd = open_at(dir_fd, "state.json", O_RDONLY | O_NOFOLLOW);
+  if (!fd.ok()) return {};
+  const auto text = read_all(fd->get(), kMaxStateBytes);
+  return text.ok() ? state_from_json(*text) : StateFile{};
+}
+
+std::optional<Ending> ending_from_json(std::string_view json) {
+  const auto document = JsonDocument::parse(json, {.max_bytes = kMaxStateBytes});
+  if (!document.ok() || !document->root().is_object()) return std::nullopt;
+  Ending ending = read_ending(document->root());
+  return ending.reason.empty() ? std::nullopt : std::optional<Ending>(std::move(ending));
 }
 
 std::string ProcTable::boot_id() const {
@@ -149,11 +167,12 @@ DerivedState derive_state(const StateFile& file, const ProcessTable& processes) 
   return out;
 }
 
-Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline) {
-  MSB_ASSIGN(UniqueFd fd, open_at(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+namespace {
+
+Status lock_exclusively(int fd, const std::string& name, Deadline deadline) {
   const SteadyClock clock;
   std::int64_t pause_ns = 500'000;
-  while (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return sys_error("lock " + name);
     if (deadline && clock.now() >= *deadline) return make_error(Errc::kBusy, "another command works on it");
@@ -162,6 +181,23 @@ Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadlin
     ::nanosleep(&pause, nullptr);
     pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
   }
+  return {};
+}
+
+}  // namespace
+
+Status wait_for_end(int dir_fd, Deadline deadline) {
+  const auto fd = open_at(dir_fd, "lock", O_RDWR | O_NOFOLLOW);
+  if (!fd.ok()) {
+    // Never started, or an ephemeral one that has removed itself.
+    return fd.error().code == Errc::kNotFound ? Status{} : Status(fd.error());
+  }
+  return lock_exclusively(fd->get(), "lock", deadline);
+}
+
+Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline) {
+  MSB_ASSIGN(UniqueFd fd, open_at(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  MSB_TRY(lock_exclusively(fd.get(), name, deadline));
   return fd;
 }
 

@@ -5,7 +5,8 @@
 //   vm.json      the last VmSpec handed to msb-vmm, for people
 //   state.json   StateFile: written by msb-vmm while it runs and when it ends
 //   lock         flock held by msb-vmm for its whole life
-//   ops.lock     flock held by whoever starts, stops or removes the sandbox, for as long as that takes
+//   ephemeral    empty, there once a sandbox that vanishes at its end was started: what a crash leaves is
+//   swept ops.lock     flock held by whoever starts, stops or removes the sandbox, for as long as that takes
 //   upper.ext4   the writable disk
 //   logs/ run/   log files; sockets
 #pragma once
@@ -46,6 +47,9 @@ struct StateFile {
   std::optional<Ending> ending;
 };
 [[nodiscard]] StateFile state_from_json(std::string_view json);
+[[nodiscard]] StateFile read_state(int dir_fd);
+// What the control socket's "wait" answers; nullopt when it names no reason.
+[[nodiscard]] std::optional<Ending> ending_from_json(std::string_view json);
 
 // What reality says about a process: it is the one that was recorded, and no zombie.
 class ProcessTable {
@@ -66,6 +70,8 @@ struct DerivedState {
 };
 [[nodiscard]] DerivedState derive_state(const StateFile& file, const ProcessTable& processes);
 
+// Waits until no msb-vmm holds "lock" below `dir_fd`; kBusy when `deadline` passes first.
+[[nodiscard]] Status wait_for_end(int dir_fd, Deadline deadline);
 // Takes an exclusive flock on `name` (made if missing) below `dir_fd`; kBusy when `deadline` passes first.
 [[nodiscard]] Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline);
 

@@ -23,11 +23,13 @@ struct Sandbox::Impl {
   [[nodiscard]] StateFile state_file() const;
   // Takes ops.lock and makes sure that the directory is still the sandbox of this name.
   [[nodiscard]] Result<UniqueFd> lock_operations(Deadline deadline) const;
-  // start(), with ops.lock held. `with_main` false leaves the record's main command out.
-  [[nodiscard]] Status boot(const SandboxRecord& record, const StartOptions& options, bool with_main);
+  // start(), with ops.lock held.
+  [[nodiscard]] Status boot(const SandboxRecord& record, const StartOptions& options);
   [[nodiscard]] Status start_locked(const StartOptions& options);
   // One request on the control socket.
   [[nodiscard]] Result<std::string> control(const std::string& request, Deadline deadline) const;
+  // Renames it out of sight, then removes what is left. Success when it is gone already.
+  [[nodiscard]] Status remove_files() const;
   // Ends the processes of a running sandbox at once: by request, else by signal; waits until they are gone.
   [[nodiscard]] Status force_end(Deadline deadline) const;
 };

@@ -83,14 +83,33 @@ struct InitHandoff {
   friend bool operator==(const InitHandoff&, const InitHandoff&) = default;
 };
 
+// What the guest may reach, and who may reach it. Words are in the grammar of proto/net_rule.h and
+// proto/net_spec.h; check_network() refuses what msb-net could not enforce.
 struct NetworkSpec {
-  enum class Mode : std::uint8_t { kNone, kPublic, kOpen };
-  Mode mode = Mode::kPublic;
+  struct Rate {  // 0: no limit; bursts are a credit at the start
+    std::uint64_t bytes_per_s = 0;
+    std::uint64_t burst_bytes = 0;
+    std::uint64_t packets_per_s = 0;
+    std::uint64_t burst_packets = 0;
+    friend bool operator==(const Rate&, const Rate&) = default;
+  };
+  bool enabled = true;  // false: the guest has no network device
   std::vector<PortMapping> ports;
-  std::vector<std::string> nameservers;
-  // The network room's own document (policy, limits, TLS), one JSON object as text; empty when not given.
-  // msb-net checks it before anything boots.
-  std::string policy_json;
+  std::vector<std::string> profiles;  // empty: public, unless a default is given
+  std::vector<std::string> rules;
+  std::string default_egress;   // "allow", "deny" or empty
+  std::string default_ingress;  // likewise
+  bool strict = true;           // a name rule allows only what the flow itself confirms
+  bool observe = false;         // let pass what could be allowed at all, and note the rules it needed
+  std::vector<std::string> nameservers;  // ADDRESS or ADDRESS:PORT; empty: the host's
+  std::uint64_t dns_timeout_ms = 0;      // 0: msb-net's own
+  bool rebind_protection = true;
+  Rate egress;
+  Rate ingress;
+  std::uint64_t max_connections = 0;  // 0: msb-net's own
+  std::uint64_t max_total_bytes = 0;  // 0: no limit
+  std::string proxy;                  // "socks5://[USER@]ADDRESS:PORT", socks4 or http; empty: none
+  std::string pcap;                   // host file for the sandbox's frames; empty: none
   friend bool operator==(const NetworkSpec&, const NetworkSpec&) = default;
 };
 

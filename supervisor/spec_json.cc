@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "supervisor/grammar.h"
+#include "supervisor/network.h"
 #include "supervisor/spec.h"
 
 namespace msb::supervisor {
@@ -23,9 +24,6 @@ struct EnumName {
 };
 constexpr std::array<EnumName<PullPolicy>, 3> kPullNames = {
     {{PullPolicy::kIfMissing, "if-missing"}, {PullPolicy::kAlways, "always"}, {PullPolicy::kNever, "never"}}};
-constexpr std::array<EnumName<NetworkSpec::Mode>, 3> kModeNames = {{{NetworkSpec::Mode::kNone, "none"},
-                                                                    {NetworkSpec::Mode::kPublic, "public"},
-                                                                    {NetworkSpec::Mode::kOpen, "open"}}};
 constexpr std::array<EnumName<Patch::Op>, 7> kOpNames = {{{Patch::Op::kText, "text"},
                                                           {Patch::Op::kFile, "file"},
                                                           {Patch::Op::kDir, "dir"},
@@ -237,25 +235,6 @@ Result<Patch> read_patch(const JsonView& view, UnknownKeys unknown) {
   return patch;
 }
 
-Status read_network(const JsonView& view, UnknownKeys unknown, NetworkSpec& network) {
-  if (view.is_string()) {
-    MSB_ASSIGN(network.mode, enum_value(kModeNames, view));
-    return {};
-  }
-  Reader reader(view, unknown);
-  MSB_TRY(reader.read("mode", [&](const JsonView& v) -> Status {
-    MSB_ASSIGN(network.mode, enum_value(kModeNames, v));
-    return {};
-  }));
-  MSB_TRY(reader.strings("nameservers", network.nameservers));
-  MSB_TRY(reader.read("policy", [&](const JsonView& v) -> Status {
-    if (!v.is_object()) return make_error(Errc::kInvalid, "must be an object");
-    network.policy_json = v.dump();
-    return {};
-  }));
-  return reader.finish();
-}
-
 Status read_init(const JsonView& view, UnknownKeys unknown, InitHandoff& init) {
   if (view.is_string()) {
     MSB_ASSIGN(const string_view path, view.as_string());
@@ -404,7 +383,10 @@ Result<SandboxSpec> spec_from_json(string_view json, UnknownKeys unknown) {
     spec.init.emplace();
     return read_init(v, unknown, *spec.init);
   }));
-  MSB_TRY(reader.read("network", [&](const JsonView& v) { return read_network(v, unknown, spec.network); }));
+  MSB_TRY(reader.read("network", [&](const JsonView& v) -> Status {
+    MSB_ASSIGN(spec.network, read_network(v, unknown));
+    return {};
+  }));
   MSB_TRY(reader.list("ports", [&](const JsonView& v) -> Status {
     MSB_ASSIGN(const std::string text, as_word(v));
     MSB_ASSIGN(PortMapping port, parse_port(text));
@@ -483,11 +465,11 @@ std::string spec_to_json(const SandboxSpec& spec, bool pretty) {
     out.end_object();
   }
   const NetworkSpec& network = spec.network;
-  if (network.mode != kDefault.network.mode || !network.nameservers.empty() || !network.policy_json.empty()) {
-    out.key("network").begin_object().field("mode", enum_name(kModeNames, network.mode));
-    if (!network.nameservers.empty()) out.field("nameservers", network.nameservers);
-    if (!network.policy_json.empty()) out.key("policy").raw(network.policy_json);
-    out.end_object();
+  NetworkSpec without_ports = network;
+  without_ports.ports.clear();
+  if (without_ports != NetworkSpec{}) {
+    out.key("network");
+    write_network(network, out);
   }
   if (!network.ports.empty()) {
     out.key("ports").begin_array();
@@ -570,9 +552,7 @@ Status validate_spec(const SandboxSpec& spec) {
       }
     }
   }
-  if (spec.network.mode == NetworkSpec::Mode::kNone && !spec.network.ports.empty()) {
-    return bad("ports: nothing can be published when the network is off");
-  }
+  MSB_TRY(check_network(spec.network));
   if (std::find(kLogLevels.begin(), kLogLevels.end(), spec.log_level) == kLogLevels.end()) {
     return bad("log_level: must be one of error, warn, info, debug, trace");
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gtest/gtest.h>
 
+#include "supervisor/network.h"
 #include "supervisor/spec.h"
 
 namespace msb::supervisor {
@@ -38,10 +39,20 @@ SandboxSpec full_spec() {
                   {.op = Patch::Op::kFile, .path = "/etc/f", .source = "/host/f"},
                   {.op = Patch::Op::kRemove, .path = "/etc/x"}};
   spec.init = InitHandoff{"/sbin/init", {"--x"}, {"C=d"}};
-  spec.network.mode = NetworkSpec::Mode::kOpen;
+  spec.network.profiles = {"public", "private"};
+  spec.network.rules = {"deny@meta", "allow@*.example.org:tcp:443,deny@10.0.0.0/8"};
+  spec.network.strict = false;
+  spec.network.observe = true;
   spec.network.ports = {{"127.0.0.1", 8080, 80, false}, {"::1", 0, 53, true}};
   spec.network.nameservers = {"1.1.1.1"};
-  spec.network.policy_json = R"({"allow":["example.org"]})";
+  spec.network.dns_timeout_ms = 1500;
+  spec.network.rebind_protection = false;
+  spec.network.egress = {1000, 500, 10, 0};
+  spec.network.ingress.bytes_per_s = 1 << 20;
+  spec.network.max_connections = 100;
+  spec.network.max_total_bytes = 1 << 30;
+  spec.network.proxy = "socks5://me@10.0.0.1:1080";
+  spec.network.pcap = "/host/frames.pcap";
   spec.max_duration_ms = 3'600'000;
   spec.idle_timeout_ms = 90'500;
   spec.stop_timeout_ms = 1;
@@ -94,7 +105,8 @@ TEST(SpecJson, ErrorsNameThePlace) {
       {R"({"patches":[{"op":"text","path":"/x","mode":"999"}]})", "mode: must be octal"},
       {R"({"env":3})", "env: must be an object"},
       {R"({"cpus":65})", "cpus: must be an integer"},
-      {R"({"network":{"mode":"some"}})", "network.mode: must be one of"},
+      {R"({"network":{"modes":"some"}})", "network: unknown key \"modes\""},
+      {R"({"network":{"egress":{"bytes_per_s":"lots"}}})", "network.egress.bytes_per_s: invalid size"},
       {R"({"version":2})", "version"},
       {R"([])", "document: must be an object"},
   };
@@ -131,12 +143,51 @@ TEST(SpecValidate, RefusesContradictions) {
   EXPECT_TRUE(broken([](SandboxSpec& s) { s.env = {"A"}; }));
   EXPECT_TRUE(broken([](SandboxSpec& s) { s.mounts.resize(1), s.mounts[0].target = "/"; }));
   EXPECT_TRUE(broken([](SandboxSpec& s) { s.patches.resize(1), s.patches[0].path = "x"; }));
-  EXPECT_TRUE(
-      broken([](SandboxSpec& s) { s.network.mode = NetworkSpec::Mode::kNone, s.network.ports = {{}}; }));
+  EXPECT_TRUE(broken([](SandboxSpec& s) { s.network.enabled = false, s.network.ports = {{}}; }));
   EXPECT_TRUE(broken([](SandboxSpec& s) {
     s.network.ports = {{"::1", 80, 1, false}, {"::1", 80, 2, false}};
   }));
   EXPECT_TRUE(broken([](SandboxSpec& s) { s.log_level = "loud"; }));
+}
+
+}  // namespace
+}  // namespace msb::supervisor
+
+namespace msb::supervisor {
+namespace {
+
+TEST(NetworkSpec, WhatMsbNetCouldNotEnforce_Refused) {
+  const auto refused = [](auto change) {
+    NetworkSpec network;
+    change(network);
+    return !check_network(network).ok();
+  };
+  EXPECT_FALSE(refused([](NetworkSpec&) {}));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.profiles = {"some"}; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.profiles = {"all", "public"}; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.profiles = {"public"}, n.default_egress = "deny"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.default_egress = "drop"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.rules = {"allow@example.org:443"}; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.nameservers = {"dns.example"}; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.egress.burst_bytes = 5; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.proxy = "10.0.0.1:1080"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.proxy = "ftp://10.0.0.1:1080"; }));
+  EXPECT_FALSE(refused([](NetworkSpec& n) { n.proxy = "http://[fd00::1]:3128"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.pcap = "relative"; }));
+  EXPECT_FALSE(refused([](NetworkSpec& n) { n.enabled = false; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.enabled = false, n.rules = {"allow@public"}; }));
+}
+
+TEST(NetworkSpec, PresetsOfConfigurationFiles) {
+  const auto network = [](const std::string& json) {
+    auto spec = spec_from_json("{\"network\":" + json + "}");
+    EXPECT_TRUE(spec.ok()) << json;
+    return spec.ok() ? spec->network : NetworkSpec{};
+  };
+  EXPECT_FALSE(network("\"none\"").enabled);
+  EXPECT_EQ(network("\"open\"").profiles, std::vector<std::string>{"all"});
+  EXPECT_EQ(network(R"({"mode":"open"})").profiles, std::vector<std::string>{"all"});
+  EXPECT_EQ(network(R"({"egress":{"bytes_per_s":"1.5M","packets_per_s":7}})").egress.bytes_per_s, 1'572'864U);
 }
 
 }  // namespace

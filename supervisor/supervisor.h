@@ -276,6 +276,8 @@ class Sandbox {
   [[nodiscard]] Status discard();
   // Starts the idle period anew.
   [[nodiscard]] Status touch();
+  // Asks the running sandbox's network proxy; `request` and answer are JSON objects (docs/network.md).
+  [[nodiscard]] Result<std::string> net(const std::string& request, Deadline deadline);
   // Round trip to the guest's agent.
   [[nodiscard]] Result<Duration> ping(Deadline deadline);
 

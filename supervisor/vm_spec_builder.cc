@@ -7,14 +7,12 @@
 #include "base/json.h"
 #include "base/sha256.h"
 #include "supervisor/grammar.h"
+#include "supervisor/network.h"
 
 namespace msb::supervisor {
 namespace {
 
 constexpr std::string_view kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-constexpr std::string_view kGuestMac = "02:6d:73:62:00:02";
-constexpr std::uint16_t kGuestMtu =
-    65520;  // the largest a TCP-terminating link can use; see proto/net_spec.h
 constexpr std::int64_t kBootTimeoutS = 120;
 
 // Sets KEY=VALUE in a list in which each key stands once.
@@ -98,7 +96,7 @@ proto::GuestConfig guest_config(const LaunchInput& input) {
     if (mount.kind == Mount::Kind::kTmpfs)
       out.mounts.push_back({"tmpfs", mount.target, mount.size_mib, mount_options(mount)});
   }
-  if (spec.network.mode != NetworkSpec::Mode::kNone) {
+  if (spec.network.enabled) {
     proto::GuestConfig::Net net;
     net.mac = kGuestMac;
     net.mtu = kGuestMtu;
@@ -135,37 +133,6 @@ proto::GuestConfig guest_config(const LaunchInput& input) {
   return out;
 }
 
-namespace {
-
-// What msb-net is told (proto/net_spec.h). The user's own policy document, when there is one, gives "policy"
-// and "limits"; everything else comes from the flags.
-void write_net_config(const NetworkSpec& network, JsonWriter& out) {
-  out.begin_object().field("version", 1).key("guest").begin_object();
-  out.field("mac", kGuestMac).field("gateway_mac", "02:6d:73:62:00:01").field("mtu", kGuestMtu);
-  out.key("ipv4").begin_object().field("address", "172.16.0.2").field("prefix", 30);
-  out.field("gateway", "172.16.0.1").end_object();
-  out.key("ipv6").begin_object().field("address", "fd42:6d73:62::2").field("prefix", 64);
-  out.field("gateway", "fd42:6d73:62::1").end_object().end_object();
-  out.field("vnet_hdr", true).key("policy");
-  if (network.policy_json.empty()) {
-    out.begin_object().key("profiles").begin_array();
-    out.string(network.mode == NetworkSpec::Mode::kOpen ? "all" : "public").end_array().end_object();
-  } else {
-    out.raw(network.policy_json);
-  }
-  if (!network.nameservers.empty()) {
-    out.key("dns").begin_object().field("upstreams", network.nameservers).end_object();
-  }
-  out.key("ports").begin_array();
-  for (const PortMapping& port : network.ports) {
-    out.begin_object().field("bind", port.bind).field("host", port.host).field("guest", port.guest);
-    out.field("protocol", port.udp ? "udp" : "tcp").end_object();
-  }
-  out.end_array().end_object();
-}
-
-}  // namespace
-
 std::string vm_spec_json(const LaunchInput& input) {
   const SandboxSpec& spec = input.record->spec;
   JsonWriter out;
@@ -189,11 +156,12 @@ std::string vm_spec_json(const LaunchInput& input) {
     out.field("kind", "tmpfs").field("size_mib", spec.root_disk.size_mib);
   }
   out.end_object();
-  const bool network = spec.network.mode != NetworkSpec::Mode::kNone;
+  const bool network = spec.network.enabled;
   out.key("net").begin_object().field("enabled", network);
   if (network) {
     out.key("config");
     write_net_config(spec.network, out);
+    if (!spec.network.pcap.empty()) out.field("pcap", spec.network.pcap);
   }
   out.end_object();
   out.key("guest");
@@ -215,7 +183,8 @@ std::string vm_spec_json(const LaunchInput& input) {
   out.field("stop_grace_s", (spec.stop_timeout_ms + 999) / 1000);
   out.field("max_duration_s", (spec.max_duration_ms + 999) / 1000);
   out.field("idle_s", (spec.idle_timeout_ms + 999) / 1000).end_object();
-  out.key("log")
+  out.field("ephemeral", spec.ephemeral)
+      .key("log")
       .begin_object()
       .field("level", spec.log_level)
       .field("max_bytes", 10 << 20)

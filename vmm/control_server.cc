@@ -38,6 +38,7 @@ void ControlServer::accept_clients() {
     if (!stream) continue;
     stream.value()->send(FrameType::kHello, proto::to_json(proto::Hello{.agent = "msb-vmm"}));
     clients_.push_back(std::make_unique<Client>());
+    clients_.back()->id = next_id_++;
     clients_.back()->stream = std::move(stream).value();
   }
 }
@@ -96,33 +97,58 @@ void ControlServer::on_request(Client& client, std::string_view text) {
       handler_.touched();
       client.stream->send(FrameType::kReply, "{}");
       return;
+    case ControlOp::kNet:
+      if (const auto status = handler_.net_asked(client.id, request->net); !status) {
+        refuse(client, status.error());
+      }
+      return;
   }
 }
 
 void ControlServer::announce(std::string_view state) {
   JsonWriter out;
   out.begin_object().field("event", "state").field("state", state).end_object();
-  const std::string text = std::move(out).take();
-  for (auto& client : clients_) {
-    if (client->events) client->stream->send(FrameType::kEvent, text);
-  }
+  broadcast(std::move(out).take());
 }
 
-void ControlServer::pause_done() {
-  for (auto& client : clients_) {
-    if (client->waiting != Waiting::kPause) continue;
-    client->waiting = Waiting::kNothing;
-    client->stream->send(FrameType::kReply, "{}");
-  }
+void ControlServer::announce_oom(std::uint64_t count) {
+  JsonWriter out;
+  out.begin_object().field("event", "oom").field("count", count).end_object();
+  broadcast(std::move(out).take());
+}
+
+void ControlServer::broadcast(std::string_view event) {
+  tell(FrameType::kEvent, event, [](Client& client) { return client.events; });
+}
+
+void ControlServer::pause_done() { answer(Waiting::kPause, "{}"); }
+
+void ControlServer::net_answered(std::uint64_t client, FrameType type, std::string_view payload) {
+  tell(type, payload, [client](Client& candidate) { return candidate.id == client; });
 }
 
 void ControlServer::ended(const std::string& end_json) {
   announce("stopped");
+  answer(Waiting::kEnd, end_json);
+  answer(Waiting::kStop, "{}");
+}
+
+void ControlServer::answer(Waiting waiting, std::string_view reply) {
+  tell(FrameType::kReply, reply, [waiting](Client& client) {
+    if (client.waiting != waiting) return false;
+    client.waiting = Waiting::kNothing;
+    return true;
+  });
+}
+
+void ControlServer::tell(FrameType type, std::string_view text, const std::function<bool(Client&)>& whom) {
+  // A client that does not read is closed, and leaves the list, while it is being told; its stream lives on
+  // until the loop's next round.
+  std::vector<FrameStream*> streams;
   for (auto& client : clients_) {
-    if (client->waiting == Waiting::kEnd) client->stream->send(FrameType::kReply, end_json);
-    if (client->waiting == Waiting::kStop) client->stream->send(FrameType::kReply, "{}");
-    client->waiting = Waiting::kNothing;
+    if (whom(*client)) streams.push_back(client->stream.get());
   }
+  for (FrameStream* stream : streams) stream->send(type, text);
 }
 
 void ControlServer::on_closed(FrameStream& stream, const std::string&) {

@@ -25,6 +25,8 @@ class ControlServer final : private FrameStream::Events {
     // Starts pausing or resuming; pause_done() follows.
     [[nodiscard]] virtual Status pause_asked(bool pause) = 0;
     virtual void touched() = 0;
+    // Passes a request on to msb-net; net_answered() with the same client follows.
+    [[nodiscard]] virtual Status net_asked(std::uint64_t client, const std::string& request) = 0;
   };
   // Takes a listening, non-blocking socket; borrows the rest.
   [[nodiscard]] static Result<std::unique_ptr<ControlServer>> open(EventLoop& loop, UniqueFd listener,
@@ -33,19 +35,28 @@ class ControlServer final : private FrameStream::Events {
 
   // To those who asked for events.
   void announce(std::string_view state);
+  // The guest's kernel has killed `count` processes so far for want of memory.
+  void announce_oom(std::uint64_t count);
   void pause_done();
+  // msb-net's REPLY or ERROR to that client, who may have gone.
+  void net_answered(std::uint64_t client, proto::FrameType type, std::string_view payload);
   // Answers everybody who waits for the end: `end_json` to wait, {} to stop and kill.
   void ended(const std::string& end_json);
 
  private:
   enum class Waiting : std::uint8_t { kNothing, kEnd, kStop, kPause };
   struct Client {
+    std::uint64_t id = 0;
     std::unique_ptr<FrameStream> stream;
     Waiting waiting = Waiting::kNothing;
     bool events = false;
   };
   ControlServer(EventLoop& loop, UniqueFd listener, Handler& handler)
       : loop_(loop), listener_(std::move(listener)), handler_(handler) {}
+  void broadcast(std::string_view event);
+  // Replies to everybody who waits for that, once.
+  void answer(Waiting waiting, std::string_view reply);
+  void tell(proto::FrameType type, std::string_view text, const std::function<bool(Client&)>& whom);
   void accept_clients();
   void on_frame(FrameStream& stream, const proto::Frame& frame) override;
   void on_closed(FrameStream& stream, const std::string& why) override;
@@ -57,6 +68,7 @@ class ControlServer final : private FrameStream::Events {
   Handler& handler_;
   EventLoop::IoToken token_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::uint64_t next_id_ = 1;
 };
 
 }  // namespace msb::vmm

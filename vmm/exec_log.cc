@@ -1,19 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/exec_log.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "base/base64.h"
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/json.h"
 
 namespace msb::vmm {
 namespace {
-constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW;
 
 std::string_view stream_name(proto::LogStream stream) {
   switch (stream) {
@@ -29,11 +22,8 @@ std::string_view stream_name(proto::LogStream stream) {
 }  // namespace
 
 Result<ExecLog> ExecLog::open(int dir_fd, std::string name, std::uint64_t max_bytes, std::uint64_t files) {
-  MSB_ASSIGN(UniqueFd file, open_at(dir_fd, name, kFlags));
-  struct stat info {};
-  if (::fstat(file.get(), &info) != 0) return sys_error("stat " + name);
-  return ExecLog(dir_fd, std::move(name), max_bytes, files, std::move(file),
-                 static_cast<std::uint64_t>(info.st_size));
+  MSB_ASSIGN(RotatedFile file, RotatedFile::open(dir_fd, std::move(name), max_bytes, files));
+  return ExecLog(std::move(file));
 }
 
 void ExecLog::output(std::uint64_t session, proto::LogStream stream, std::uint64_t dropped,
@@ -47,7 +37,7 @@ void ExecLog::output(std::uint64_t session, proto::LogStream stream, std::uint64
     out.field("d64", base64_encode(as_bytes(data)));
   }
   out.end_object();
-  line(std::move(out).take());
+  file_.append(std::move(out).take() + "\n");
 }
 
 void ExecLog::ended(std::uint64_t session, const proto::Exit& exit) {
@@ -55,24 +45,7 @@ void ExecLog::ended(std::uint64_t session, const proto::Exit& exit) {
   out.begin_object().field("t", wall_clock_ns()).field("id", session).key("e");
   exit.write(out);
   out.end_object();
-  line(std::move(out).take());
-}
-
-void ExecLog::rotate() {
-  for (std::uint64_t n = files_ > 1 ? files_ - 1 : 0; n > 0; --n) {
-    const std::string from = n == 1 ? name_ : name_ + "." + std::to_string(n - 1);
-    static_cast<void>(::renameat(dir_fd_, from.c_str(), dir_fd_, (name_ + "." + std::to_string(n)).c_str()));
-  }
-  auto file = open_at(dir_fd_, name_, kFlags | O_TRUNC);
-  if (!file) return;
-  file_ = std::move(file).value();
-  size_ = 0;
-}
-
-void ExecLog::line(const std::string& text) {
-  if (size_ != 0 && size_ + text.size() > max_bytes_) rotate();
-  const std::string whole = text + "\n";
-  if (write_all(file_.get(), whole)) size_ += whole.size();
+  file_.append(std::move(out).take() + "\n");
 }
 
 }  // namespace msb::vmm

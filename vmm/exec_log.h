@@ -9,39 +9,23 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
 #include "proto/agent.h"
+#include "vmm/rotated_file.h"
 
 namespace msb::vmm {
 
 class ExecLog {
  public:
-  // Opens (appending) or makes `name` in `dir_fd`, borrowed. At `max_bytes` it becomes name.1, name.1 becomes
-  // name.2, ...; at most `files` are kept.
+  // As RotatedFile::open().
   [[nodiscard]] static Result<ExecLog> open(int dir_fd, std::string name, std::uint64_t max_bytes,
                                             std::uint64_t files);
-  // Never fails: a full disk loses lines, not the sandbox.
   void output(std::uint64_t session, proto::LogStream stream, std::uint64_t dropped, std::string_view data);
   void ended(std::uint64_t session, const proto::Exit& exit);
 
  private:
-  ExecLog(int dir_fd, std::string name, std::uint64_t max_bytes, std::uint64_t files, UniqueFd file,
-          std::uint64_t size)
-      : dir_fd_(dir_fd),
-        name_(std::move(name)),
-        max_bytes_(max_bytes),
-        files_(files),
-        file_(std::move(file)),
-        size_(size) {}
-  void line(const std::string& text);
-  void rotate();
+  explicit ExecLog(RotatedFile file) : file_(std::move(file)) {}
 
-  int dir_fd_;
-  std::string name_;
-  std::uint64_t max_bytes_;
-  std::uint64_t files_;
-  UniqueFd file_;
-  std::uint64_t size_;
+  RotatedFile file_;
 };
 
 }  // namespace msb::vmm

@@ -66,6 +66,19 @@ TEST(GuestConsole, Farewell_ToldOnce) {
   EXPECT_EQ(told, 1);
 }
 
+TEST(EarlyConsole, DivisorIsNotText) {
+  int told = 0;
+  GuestConsole console(UniqueFd(), 8192, [&](ExitReason, const std::string&) { ++told; });
+  EarlyConsole port(console);
+  const auto out = [&](std::uint64_t offset, std::uint8_t value) { port.write(offset, ByteView(&value, 1)); };
+  out(3, 0x83);  // as a kernel sets the speed
+  out(0, 0x01);
+  out(1, 0x00);
+  out(3, 0x03);
+  for (const char c : std::string_view("reboot: System halted\r\n")) out(0, static_cast<std::uint8_t>(c));
+  EXPECT_EQ(told, 1);
+}
+
 TEST(ResetPort, OnlyTheRightValues) {
   int resets = 0;
   ResetPort keyboard(ResetPort::Kind::kKeyboard, [&] { ++resets; });

@@ -6,6 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+#include <utility>
+
 #include "base/confine/confine.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -19,6 +22,9 @@ constexpr int kLinkFd = 3;
 constexpr int kNetConfigFd = 3;
 constexpr int kNetFrameFd = 4;
 constexpr int kNetControlFd = 5;
+constexpr int kNetAuditFd = 6;
+constexpr int kNetPcapFd = 7;
+constexpr int kNetSecretsFd = 8;
 constexpr std::array<std::uint8_t, 6> kGuestMac{0x02, 0x6d, 0x73, 0x62, 0x00, 0x02};
 constexpr std::uint16_t kDefaultMtu = 65520;
 
@@ -44,6 +50,12 @@ Result<UniqueFd> memory_file(const std::string& text) {
   return fd;
 }
 
+Result<std::pair<UniqueFd, UniqueFd>> audit_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) return sys_error("pipe");
+  return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
 }  // namespace
 
 Result<MachineChild> start_machine() {
@@ -62,6 +74,8 @@ Result<NetChild> start_net(const proto::VmSpec& spec, int logs_fd) {
   MSB_TRY(read_net_config(spec.net.config, net.device));
   MSB_ASSIGN(auto frames, socket_pair(SOCK_STREAM));
   MSB_ASSIGN(auto control, socket_pair(SOCK_STREAM));
+  // Non-blocking: a supervisor that is slow to read must cost audit lines, not traffic.
+  MSB_ASSIGN(auto audit, audit_pipe());
   MSB_ASSIGN(const UniqueFd config, memory_file(spec.net.config));
   MSB_ASSIGN(const UniqueFd log, open_at(logs_fd, "net.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW));
   SpawnOptions options;
@@ -73,18 +87,30 @@ Result<NetChild> start_net(const proto::VmSpec& spec, int logs_fd) {
                   "--frame-fd",
                   std::to_string(kNetFrameFd),
                   "--control-fd",
-                  std::to_string(kNetControlFd)};
+                  std::to_string(kNetControlFd),
+                  "--audit-fd",
+                  std::to_string(kNetAuditFd)};
   options.fds = {{config.get(), kNetConfigFd},
                  {frames.second.get(), kNetFrameFd},
                  {control.second.get(), kNetControlFd},
+                 {audit.second.get(), kNetAuditFd},
                  {log.get(), STDERR_FILENO}};
-  // The spec's own number: msb-net finds it in its configuration ("fds":{"secrets":N}).
-  if (spec.net.secrets_fd) options.fds.push_back({*spec.net.secrets_fd, *spec.net.secrets_fd});
+  UniqueFd pcap;
+  if (!spec.net.pcap.empty()) {
+    MSB_ASSIGN(pcap, open_file(spec.net.pcap, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+    options.fds.push_back({pcap.get(), kNetPcapFd});
+    options.argv.insert(options.argv.end(), {"--pcap-fd", std::to_string(kNetPcapFd)});
+  }
+  if (spec.net.secrets_fd) {
+    options.fds.push_back({*spec.net.secrets_fd, kNetSecretsFd});
+    options.argv.insert(options.argv.end(), {"--secrets-fd", std::to_string(kNetSecretsFd)});
+  }
   options.die_with_parent = true;
   MSB_ASSIGN(net.child, spawn(options));
   if (spec.net.secrets_fd) ::close(*spec.net.secrets_fd);
   net.device.frames = std::move(frames.first);
   net.control = std::move(control.first);
+  net.audit = std::move(audit.first);
   return net;
 }
 

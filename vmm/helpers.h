@@ -19,6 +19,7 @@ struct MachineChild {
 struct NetChild {
   Child child;
   UniqueFd control;  // its control socket
+  UniqueFd audit;    // its audit lines; non-blocking
   NetDeviceSpec device;
 };
 // msb-net beside this program. Its output goes to net.log in `logs_fd` (borrowed).

@@ -44,7 +44,12 @@ Status Machine::create_vm() {
   vm_ = std::make_unique<kvm::Vm>(std::move(vm));
   std::uint32_t slot = 0;
   for (const RegionInfo& region : memory_->regions()) {
-    MSB_TRY(vm_->set_memory(slot++, to_u64(region.base), region.size, reinterpret_cast<void*>(region.host)));
+    const Status set =
+        vm_->set_memory(slot++, to_u64(region.base), region.size, reinterpret_cast<void*>(region.host));
+    if (!set) {
+      return make_error(Errc::kLimit, "guest memory: this host's KVM does not take %llu MiB: %s",
+                        static_cast<unsigned long long>(spec_.memory_bytes / kMiB), set.error().text.c_str());
+    }
   }
   MSB_TRY(vm_->set_identity_map_address(kIdentityMapAddress));
   MSB_TRY(vm_->set_tss_address(kTssAddress));

@@ -8,6 +8,8 @@ namespace {
 constexpr std::uint8_t kPulseReset = 0xfe;
 constexpr std::uint8_t kControlReset = 0x04;
 constexpr std::uint64_t kTransmit = 0;
+constexpr std::uint64_t kLineControl = 3;
+constexpr std::uint8_t kDivisorAccess = 0x80;
 constexpr std::uint64_t kLineStatus = 5;
 constexpr std::uint8_t kTransmitterEmpty = 0x60;
 constexpr std::size_t kMaxEarlyLine = 256;
@@ -29,8 +31,9 @@ void EarlyConsole::read(std::uint64_t offset, MutableBytes data) {
 }
 
 void EarlyConsole::write(std::uint64_t offset, ByteView data) {
-  if (offset != kTransmit) return;
   const std::lock_guard lock(mutex_);
+  if (offset == kLineControl) divisor_access_ = (data[0] & kDivisorAccess) != 0;
+  if (offset != kTransmit || divisor_access_) return;
   line_.push_back(data[0]);
   if (data[0] != '\n' && line_.size() < kMaxEarlyLine) return;
   console_.write(line_);

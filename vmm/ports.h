@@ -39,6 +39,8 @@ class EarlyConsole final : public devices::IoHandler {
   GuestConsole& console_;
   std::mutex mutex_;
   Bytes line_;  // guarded by mutex_
+  bool divisor_access_ =
+      false;  // guarded by mutex_: the transmit register is the divisor's low byte meanwhile
 };
 
 }  // namespace msb::vmm

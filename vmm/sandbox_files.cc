@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 
 #include "base/clock.h"
@@ -25,10 +28,23 @@ Result<UniqueFd> open_directory(int parent, const char* name) {
   return open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
 }
 
+// The last run's processes may be letting go still (after kill -9 the machine role's death takes as long as
+// its memory is large), and whoever waits for an end holds the lock for a moment.
+constexpr auto kLockPatience = std::chrono::seconds(3);
+
 Status lock_exclusively(int fd, const std::string& what) {
-  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return {};
-  if (errno == EWOULDBLOCK) return make_error(Errc::kBusy, "%s is in use by another process", what.c_str());
-  return sys_error("lock " + what);
+  const SteadyClock clock;
+  const Instant limit = clock.now() + kLockPatience;
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return sys_error("lock " + what);
+    if (clock.now() >= limit) {
+      return make_error(Errc::kBusy, "%s is in use by another process", what.c_str());
+    }
+    const timespec pause{0, 2'000'000};
+    ::nanosleep(&pause, nullptr);
+  }
+  return {};
 }
 
 Result<UniqueFd> duplicate(int fd) {
@@ -122,6 +138,19 @@ Result<MachineSpec> open_machine_files(const proto::VmSpec& spec, const SandboxF
   }
   MSB_ASSIGN(machine.vsock_listener, listen_unix(files.run.get(), std::string(proto::kVsockSocketName)));
   return machine;
+}
+
+Result<std::string> hide_sandbox(const std::string& dir) {
+  const std::size_t slash = dir.rfind('/');
+  std::string hidden =
+      dir.substr(0, slash + 1) + ".rm-" + dir.substr(slash + 1) + "-" + std::to_string(wall_clock_ns());
+  if (::rename(dir.c_str(), hidden.c_str()) != 0) return sys_error("rename " + dir);
+  return hidden;
+}
+
+Status remove_sandbox(const std::string& hidden) {
+  MSB_ASSIGN(const UniqueFd parent, open_file(parent_path(hidden), O_RDONLY | O_DIRECTORY));
+  return remove_tree(parent.get(), hidden.substr(hidden.rfind('/') + 1));
 }
 
 StateFile::StateFile(int dir_fd) : dir_fd_(dir_fd), started_ns_(wall_clock_ns()) {

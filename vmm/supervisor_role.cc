@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/supervisor_role.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -21,6 +22,7 @@
 #include "vmm/frame_stream.h"
 #include "vmm/helpers.h"
 #include "vmm/machine_link.h"
+#include "vmm/net_link.h"
 #include "vmm/sandbox_files.h"
 
 namespace msb::vmm {
@@ -34,6 +36,7 @@ using std::chrono::seconds;
 // Beyond the grace period: killing, syncing, unmounting.
 constexpr auto kStopSlack = seconds(20);
 constexpr int kLinksPerWake = 16;
+constexpr int kMachineDeathMs = 500;
 
 struct Failure {
   std::string stage;
@@ -97,7 +100,12 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       auto net = start_net(spec_, files_.logs.get());
       if (!net) return Failure{"net", std::move(net).error()};
       net_ = std::move(net->child);
-      net_control_ = std::move(net->control);
+      auto audit = RotatedFile::open(files_.logs.get(), "audit.log", spec_.log.max_bytes, spec_.log.files);
+      if (!audit) return Failure{"files", std::move(audit).error()};
+      auto link =
+          NetLink::open(*loop_, std::move(net->control), std::move(net->audit), std::move(audit).value());
+      if (!link) return Failure{"net", std::move(link).error()};
+      net_link_ = std::move(link).value();
       machine->net = std::move(net->device);
     }
     auto child = start_machine();
@@ -142,11 +150,6 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
                       static_cast<unsigned long long>(spec_.timeouts.boot_s))},
           ExitReason::kAgentTimeout);
     });
-    if (spec_.timeouts.max_duration_s > 0) {
-      loop_->add_timer_after(seconds(spec_.timeouts.max_duration_s), [this] {
-        begin_stop(ExitReason::kMaxDuration, "it lived as long as it was allowed to", std::nullopt);
-      });
-    }
   }
 
   // --- state -----------------------------------------------------------------------------------------------
@@ -197,13 +200,27 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     const std::string json = std::move(end).take();
     const Status written = state_file_->write_end(json);
     if (!written) MSB_ERROR("state.json: %s", written.error().text.c_str());
-    MSB_INFO("ended: %s: %s", std::string(proto::exit_reason_name(ending.reason)).c_str(),
-             quote_for_log(ending.detail).c_str());
+    if (exit_code_ == kExitOk) {  // else it was told already, in one line
+      MSB_INFO("ended: %s: %s", std::string(proto::exit_reason_name(ending.reason)).c_str(),
+               quote_for_log(ending.detail).c_str());
+    }
+    std::string hidden;
+    // One that never was ready is left to its creator, who keeps its logs; if that one is gone, nobody wants
+    // it.
+    if (spec_.ephemeral && (was_ready_ || ending.reason == ExitReason::kOwnerGone)) {
+      auto renamed = hide_sandbox(spec_.dir);
+      if (renamed) {
+        hidden = std::move(renamed).value();
+      } else {
+        MSB_WARN("%s", renamed.error().text.c_str());
+      }
+    }
     if (control_) control_->ended(json);
     static_cast<void>(machine_.send_signal(SIGKILL).ok());
     if (net_.pid() > 0) static_cast<void>(net_.send_signal(SIGKILL).ok());
     if (machine_.pid() > 0) static_cast<void>(machine_.wait(seconds(10)).ok());
     if (net_.pid() > 0) static_cast<void>(net_.wait(seconds(10)).ok());
+    if (!hidden.empty()) static_cast<void>(remove_sandbox(hidden).ok());  // else a later sweep does
     loop_->stop();
   }
 
@@ -258,6 +275,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   void on_machine_message(from_machine::Message& message) {
     if (auto* running = std::get_if<from_machine::Running>(&message)) {
       confinement_ = running->confinement;
+      machine_ran_ = SteadyClock().now();
     } else if (auto* failed = std::get_if<from_machine::Failed>(&message)) {
       startup_failed({failed->stage, Error{errc_from_name(failed->code), 0, failed->text}},
                      ExitReason::kVmmError);
@@ -301,9 +319,21 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   }
 
   void on_net_exit() {
-    if (state_ == State::kEnded) return;
     static_cast<void>(net_.wait(seconds(1)).ok());
-    const Error error = make_error(Errc::kUnavailable, "msb-net ended unexpectedly; see logs/net.log");
+    // Its last words may be among the events of this very round.
+    loop_->post([this] { net_ended(); });
+  }
+
+  void net_ended() {
+    if (state_ == State::kEnded) return;
+    // A machine role that dies takes msb-net along: its descriptors close before its end can be seen.
+    pollfd machine{machine_.pidfd(), POLLIN, 0};
+    if (::poll(&machine, 1, kMachineDeathMs) > 0) {
+      on_machine_exit();
+      return;
+    }
+    const Error error = net_link_->failure().value_or(
+        make_error(Errc::kUnavailable, "msb-net ended unexpectedly; see logs/net.log"));
     if (state_ == State::kStarting) {
       startup_failed({"net", error}, ExitReason::kVmmError);
     } else {
@@ -345,6 +375,14 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       case FrameType::kReady:
         on_ready(as_text(frame.payload));
         return;
+      case FrameType::kError: {
+        // It cannot set the guest up, says why and powers off.
+        const auto error = proto::from_json<proto::ErrorReply>(as_text(frame.payload));
+        startup_failed({"boot", make_error(Errc::kUnavailable, "the guest's agent: %s",
+                                           error ? quote_for_log(error->text).c_str() : "failed")},
+                       ExitReason::kVmmError);
+        return;
+      }
       case FrameType::kShutdownDone:
         if (state_ == State::kStopping) finish(pending_end_);
         return;
@@ -357,14 +395,18 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
         on_guest_info(as_text(frame.payload));
         return;
       case FrameType::kEvent:
-        if (const auto event = proto::from_json<proto::ControlEvent>(as_text(frame.payload));
-            event && event->exit) {
-          exec_log_->ended(event->session, *event->exit);
-        }
+        on_agent_event(as_text(frame.payload));
         return;
       default:
         return;  // HELLO, and what newer agents may tell
     }
+  }
+
+  void on_agent_event(std::string_view payload) {
+    const auto event = proto::from_json<proto::ControlEvent>(payload);
+    if (!event) return;
+    if (event->kind == proto::ControlEvent::Kind::kOom) control_->announce_oom(event->count);
+    if (event->exit && event->session != main_session_) exec_log_->ended(event->session, *event->exit);
   }
 
   void on_ready(std::string_view payload) {
@@ -377,17 +419,31 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       return;
     }
     loop_->cancel_timer(boot_timer_);
+    was_ready_ = true;
+    // What it was given for a clock has aged by its boot.
+    agent_->send(FrameType::kClock, proto::to_json(proto::ClockMessage{wall_clock_ns()}));
     enter(State::kRunning);
+    const Instant now = SteadyClock().now();
     JsonWriter line;
     line.begin_object().field("ready", true);
-    line.field("start_to_ready_ns", (SteadyClock().now() - started_).count());
+    // On the host's monotonic clock, then on the guest's.
+    line.field("started_ns", started_.ns);
+    line.field("machine_ran_ns", machine_ran_.ns);
+    line.field("told_ns", now.ns);
     line.field("agent_started_ns", ready->agent_started_ns).field("mounted_ns", ready->mounted_ns);
     line.field("agent_ready_ns", ready->ready_ns)
         .field("kernel", ready->kernel)
         .field("warnings", ready->warnings);
     line.key("confinement").raw(confinement_).end_object();
-    write_ready_line(std::move(line).take());
+    const std::string text = std::move(line).take();
+    write_ready_line(text);
+    MSB_INFO("ready: %s", text.c_str());
     last_activity_ = loop_->now();
+    if (spec_.timeouts.max_duration_s > 0) {
+      loop_->add_timer_after(seconds(spec_.timeouts.max_duration_s), [this] {
+        begin_stop(ExitReason::kMaxDuration, "it lived as long as it was allowed to", std::nullopt);
+      });
+    }
     if (spec_.timeouts.idle_s > 0) check_idle_later();
     if (spec_.main) start_main();
   }
@@ -414,10 +470,10 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
         if (const auto started = proto::from_json<proto::Started>(payload)) main_session_ = started->session;
         return;
       case FrameType::kStdout:
-        exec_log_->output(main_session_, proto::LogStream::kStdout, 0, payload);
+        if (spec_.main_logged) exec_log_->output(main_session_, proto::LogStream::kStdout, 0, payload);
         return;
       case FrameType::kStderr:
-        exec_log_->output(main_session_, proto::LogStream::kStderr, 0, payload);
+        if (spec_.main_logged) exec_log_->output(main_session_, proto::LogStream::kStderr, 0, payload);
         return;
       case FrameType::kExit:
         if (const auto exit = proto::from_json<proto::Exit>(payload)) {
@@ -522,6 +578,13 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     return {};
   }
   void touched() override { last_activity_ = loop_->now(); }
+  Status net_asked(std::uint64_t client, const std::string& request) override {
+    if (!net_link_) return make_error(Errc::kUnsupported, "it has no network");
+    net_link_->ask(request, [this, client](FrameType type, std::string_view payload) {
+      control_->net_answered(client, type, payload);
+    });
+    return {};
+  }
 
   proto::VmSpec spec_;
   SandboxFiles files_;
@@ -530,7 +593,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   std::unique_ptr<EventLoop> loop_;
   Child machine_;
   Child net_;
-  UniqueFd net_control_;
+  std::unique_ptr<NetLink> net_link_;
   UniqueFd link_;
   EventLoop::IoToken link_token_;
   UniqueFd leash_;
@@ -540,11 +603,13 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   std::unique_ptr<FrameStream> agent_;
   std::unique_ptr<FrameStream> main_;
   State state_ = State::kStarting;
+  bool was_ready_ = false;
   Ending pending_end_;
   std::string confinement_ = "null";
   std::uint64_t main_session_ = 0;
   std::uint64_t last_operations_ = 0;
   Instant started_;
+  Instant machine_ran_;  // the first guest instruction
   Instant last_activity_;
   EventLoop::TimerToken boot_timer_ = 0;
   int exit_code_ = kExitOk;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/worker_loop.h"
 
-#include <pthread.h>
+#include <sys/prctl.h>
 
 #include <condition_variable>
 #include <mutex>
@@ -20,6 +20,7 @@ Result<std::unique_ptr<WorkerLoop>> WorkerLoop::start(const std::string& name,
   bool done = false;
   EventLoop* const raw = worker->loop_.get();
   worker->thread_ = std::thread([&, raw] {
+    ::prctl(PR_SET_NAME, name.c_str(), 0, 0, 0);  // by the thread itself: from outside it would need /proc
     Status status = prepare ? prepare() : Status{};
     const bool ok = status.ok();
     {
@@ -33,7 +34,6 @@ Result<std::unique_ptr<WorkerLoop>> WorkerLoop::start(const std::string& name,
     const Status ran = raw->run();
     if (!ran) MSB_ERROR("a device's thread: %s", ran.error().text.c_str());
   });
-  ::pthread_setname_np(worker->thread_.native_handle(), name.c_str());
   std::unique_lock lock(mutex);
   changed.wait(lock, [&] { return done; });
   MSB_TRY(std::move(prepared));

@@ -89,6 +89,9 @@ void note(std::string_view line);
 // Untrusted text for a terminal: control characters as \xNN, invalid UTF-8 too.
 [[nodiscard]] std::string printable(std::string_view text);
 
+// `path` below the current directory, unless it is absolute already.
+[[nodiscard]] Result<std::string> absolute_path(std::string_view path);
+
 // "--format": table or json.
 enum class Format : std::uint8_t { kTable, kJson, kConf };
 [[nodiscard]] Result<Format> parse_format(std::string_view text, bool conf_allowed = false);

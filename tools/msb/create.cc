@@ -2,6 +2,7 @@
 // msb create: a sandbox that runs and waits for commands.
 #include <array>
 
+#include "tools/msb/net_flags.h"
 #include "tools/msb/spec_flags.h"
 #include "tools/msb/verbs.h"
 
@@ -11,7 +12,7 @@ namespace {
 enum CreateOption : int { kNoStart = kFirstVerbOption };
 constexpr std::array<Option, 1> kOptions = {
     {{kNoStart, "no-start", 0, "", "Only prepare it; msb start boots it"}}};
-const std::array<std::span<const Option>, 2> kTables = {kOptions, spec_options()};
+const std::array<std::span<const Option>, 3> kTables = {kOptions, spec_options(), net_options()};
 
 Result<int> create(const Parsed& args) {
   MSB_TRY(no_more_than(args, 1));

@@ -100,10 +100,12 @@ Check check_boot(const supervisor::Installation& installation) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   if (!status->success()) {
     if (auto document = JsonDocument::parse(text); document.ok()) {
-      auto problem = document->root().get_string_or("text", "");
-      auto fix = document->root().get_string_or("fix", "");
-      if (fix.ok()) check.fix = *fix;
-      if (problem.ok() && !problem->empty()) text = *problem;
+      // "what is wrong; what to do", as every error of msb-vmm.
+      if (const auto detail = document->root().get_string("detail"); detail.ok()) {
+        const std::size_t end = detail->find("; ");
+        text = detail->substr(0, end);
+        if (end != std::string::npos) check.fix = detail->substr(end + 2);
+      }
     }
     return failed(text.empty() ? "the test guest did not run" : text);
   }
@@ -146,8 +148,8 @@ Check check_seccomp() {
 Check check_files(const supervisor::Installation& installation) {
   Check check{"installation", Verdict::kGood, parent_path(parent_path(installation.libexec)), {}};
   for (const std::string& path : {installation.libexec + "/msb-vmm", installation.libexec + "/msb-net",
-                                  installation.libexec + "/msb-image", installation.data + "/vmlinux",
-                                  installation.data + "/agent.cpio"}) {
+                                  installation.libexec + "/msb-image", installation.libexec + "/msb-registry",
+                                  installation.data + "/vmlinux", installation.data + "/agent.cpio"}) {
     if (::access(path.c_str(), R_OK) == 0) continue;
     check.verdict = Verdict::kBad;
     check.found = path + " is missing";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // msb image, pull, load, save, registry: handed to msb-image with the same words, so that nothing of
-// registries is loaded by the other verbs. msb net: handed to msb-net.
+// registries is loaded by the other verbs.
 #include <unistd.h>
 
 #include <array>
@@ -63,13 +63,6 @@ Result<int> registry(const Parsed& args) {
     return usage_error("unknown command \"registry " + words.front() + "\" (login, logout, ls)");
   }
   return become("msb-image", words);
-}
-
-Result<int> net(const Parsed& args) {
-  std::vector<std::string> words = words_of(args);
-  if (words.empty() || words.front() != "explain") return usage_error("expected: msb net explain ...");
-  words.front() = "--explain";
-  return become("msb-net", words);
 }
 
 }  // namespace
@@ -137,16 +130,4 @@ const Verb kRegistryVerb = {"registry",
                             kExitFailure,
                             registry,
                             "login logout ls"};
-const Verb kNetVerb = {"net",
-                       "",
-                       Group::kOther,
-                       "Explain what the network policy decides",
-                       "explain ...",
-                       "",
-                       {},
-                       Words::kCommandLast,
-                       kExitFailure,
-                       net,
-                       "explain"};
-
 }  // namespace msb::cli

@@ -93,7 +93,7 @@ std::string as_json(const supervisor::SandboxInfo& info, const std::vector<std::
 }
 
 // A plain "${" would be read as a variable.
-std::string as_conf(supervisor::SandboxSpec spec) {
+std::string as_conf(const supervisor::SandboxSpec& spec) {
   std::string out;
   const std::string json = spec_to_json(spec, true);
   for (std::size_t i = 0; i < json.size(); ++i) {
@@ -108,7 +108,7 @@ Result<int> inspect(const Parsed& args) {
   MSB_ASSIGN(const supervisor::Sandbox sandbox, open_only(args));
   MSB_ASSIGN(auto info, sandbox.info());
   if (format == Format::kConf) {
-    print(as_conf(std::move(info.spec)));
+    print(as_conf(info.spec));
     return kExitOk;
   }
   const auto console = console_tail(sandbox);

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "supervisor/grammar.h"
+#include "tools/msb/cli.h"
 
 namespace msb::cli {
 namespace {
@@ -56,11 +57,50 @@ Result<LogEntry> parse_log_line(std::string_view line) {
   return out;
 }
 
+Result<LogEntry> parse_audit_line(std::string_view line) {
+  auto document = JsonDocument::parse(line, {.max_bytes = kMaxLine});
+  if (!document.ok()) return std::move(document).error();
+  const JsonView root = document->root();
+  // What msb-net writes holds words of the guest: nothing here is more than text.
+  const auto word = [&](const char* key) { return root.get_string_or(key, "").value_or(""); };
+  const auto number = [&](const char* key) { return root.get_uint_or(key, 0).value_or(0); };
+  LogEntry out;
+  out.source = "network";
+  MSB_ASSIGN(out.time, root.get_string("time"));
+  MSB_ASSIGN(out.time_ns, supervisor::parse_moment_ns(out.time, 0));
+  MSB_ASSIGN(const std::string event, root.get_string("event"));
+  out.record = line;
+  std::string& text = out.data;
+  text = event;
+  if (root.find("protocol")) {
+    const bool ingress = word("direction") == "ingress";
+    const std::string address = word("address");
+    text += " " + word("protocol") + (ingress ? " from " : " to ");
+    text += address.find(':') == std::string::npos ? address : "[" + address + "]";
+    text += ":" + std::to_string(number("port"));
+    if (ingress) text += " at port " + std::to_string(number("guest_port"));
+  }
+  if (const std::string name = word("name"); !name.empty())
+    text += root.find("protocol") ? " (" + name + ")" : " " + name;
+  if (event == "close") {
+    text += ": " + std::to_string(number("bytes_out")) + " bytes out, " + std::to_string(number("bytes_in")) +
+            " in, " + word("how");
+  } else if (root.find("verdict")) {
+    if (event == "lookup") text += ": " + word("result");
+    text += " (" + word("rule") + ": " + word("reason") + ")";
+  } else {
+    text += ": " + word("text");
+  }
+  text = printable(text) + "\n";
+  return out;
+}
+
 std::string log_entry_json(const LogEntry& entry) {
   JsonWriter out;
   out.begin_object().field("t", entry.time).field("s", entry.source);
   if (entry.session) out.field("id", *entry.session);
   if (entry.lost != 0) out.field("lost", entry.lost);
+  if (!entry.record.empty()) out.key("record").raw(entry.record);
   if (is_utf8(entry.data)) {
     out.field("d", entry.data);
   } else {

@@ -39,7 +39,7 @@ constexpr std::array<Option, 12> kOptions = {{
     {kTail, "tail", 0, "N", "Only the last N entries"},
     {kSince, "since", 0, "TIME", "From this moment on: RFC 3339, or how long ago (10m)"},
     {kUntil, "until", 0, "TIME", "Up to this moment"},
-    {kSource, "source", 0, "LIST", "Of stdout,stderr,output,system or all (stdout,stderr,output)"},
+    {kSource, "source", 0, "LIST", "Of stdout,stderr,output,system,network or all (stdout,stderr,output)"},
     {kGrep, "grep", 0, "REGEX", "Only what matches (POSIX extended)"},
     {kSession, "session", 0, "N", "Only of this session"},
     {kJson, "json", 0, "", "JSON lines"},
@@ -55,6 +55,7 @@ struct Filter {
   bool stderr_on = true;
   bool output_on = true;
   bool system_on = false;
+  bool network_on = false;
   std::optional<std::int64_t> since;
   std::optional<std::int64_t> until;
   std::optional<std::uint64_t> session;
@@ -65,6 +66,7 @@ struct Filter {
     if (entry.source == "stderr" && !stderr_on) return false;
     if (entry.source == "output" && !output_on) return false;
     if (entry.source == "system" && !system_on) return false;
+    if (entry.source == "network" && !network_on) return false;
     if (since && entry.time_ns != 0 && entry.time_ns < *since) return false;
     if (until && entry.time_ns != 0 && entry.time_ns > *until) return false;
     if (session && entry.session != session) return false;
@@ -86,7 +88,8 @@ std::string render(const LogEntry& entry, const Look& look) {
   if (look.timestamps && !entry.time.empty()) prefix += entry.time + " ";
   if (look.show_id && entry.session) prefix += "[" + std::to_string(*entry.session) + "] ";
   if (prefix.empty() && !look.color) return entry.data;
-  const bool colored = look.color && (entry.source == "stderr" || entry.source == "system");
+  const bool colored =
+      look.color && (entry.source == "stderr" || entry.source == "system" || entry.source == "network");
   std::string out = prefix;
   if (colored) out += entry.source == "stderr" ? "\033[31m" : "\033[2m";
   out += entry.data;
@@ -101,20 +104,22 @@ std::string render(const LogEntry& entry, const Look& look) {
 }
 
 Status set_sources(Filter& filter, std::string_view list) {
-  filter.stdout_on = filter.stderr_on = filter.output_on = filter.system_on = false;
+  filter.stdout_on = filter.stderr_on = filter.output_on = filter.system_on = filter.network_on = false;
   while (!list.empty()) {
     const auto comma = list.find(',');
     const std::string_view word = list.substr(0, comma);
     list = comma == std::string_view::npos ? std::string_view{} : list.substr(comma + 1);
     const bool all = word == "all";
-    if (!all && word != "stdout" && word != "stderr" && word != "output" && word != "system") {
+    if (!all && word != "stdout" && word != "stderr" && word != "output" && word != "system" &&
+        word != "network") {
       return usage_error("--source: \"" + std::string(word) +
-                         "\" is none of stdout, stderr, output, system, all");
+                         "\" is none of stdout, stderr, output, system, network, all");
     }
     filter.stdout_on = filter.stdout_on || all || word == "stdout";
     filter.stderr_on = filter.stderr_on || all || word == "stderr";
     filter.output_on = filter.output_on || all || word == "output";
     filter.system_on = filter.system_on || all || word == "system";
+    filter.network_on = filter.network_on || all || word == "network";
   }
   return {};
 }
@@ -122,22 +127,26 @@ Status set_sources(Filter& filter, std::string_view list) {
 // The sources of one sandbox, read together.
 class Logs {
  public:
-  Logs(int logs_fd, bool system) {
-    files_.push_back({LogFile(logs_fd, "exec.log"), true});
-    if (system) {
+  Logs(int logs_fd, const Filter& filter) {
+    files_.push_back({LogFile(logs_fd, "exec.log"), Form::kEntries});
+    if (filter.network_on) files_.push_back({LogFile(logs_fd, "audit.log"), Form::kAudit});
+    if (filter.system_on) {
       for (const char* name : {"vmm.log", "net.log", "console.log"})
-        files_.push_back({LogFile(logs_fd, name), false});
+        files_.push_back({LogFile(logs_fd, name), Form::kText});
     }
   }
   Result<std::vector<LogEntry>> read_new(bool at_end) {
     std::vector<LogEntry> out;
     for (File& file : files_) {
       MSB_ASSIGN(auto lines, file.log.read_new());
-      if (at_end && !file.entries) {
+      if (at_end && file.form == Form::kText) {
         if (std::string rest = file.log.take_partial(); !rest.empty()) lines.push_back(std::move(rest));
       }
       for (std::string& line : lines) {
-        if (file.entries) {
+        if (file.form == Form::kAudit) {
+          auto entry = parse_audit_line(line);
+          if (entry.ok()) out.push_back(std::move(entry).value());
+        } else if (file.form == Form::kEntries) {
           auto entry = parse_log_line(line);
           if (entry.ok())
             out.push_back(std::move(entry).value());  // a half-written last line of a crash is skipped
@@ -164,9 +173,10 @@ class Logs {
   }
 
  private:
+  enum class Form : std::uint8_t { kEntries, kAudit, kText };
   struct File {
     LogFile log;
-    bool entries;
+    Form form;
   };
   std::vector<File> files_;
 };
@@ -243,7 +253,7 @@ Result<int> logs(const Parsed& args) {
       return sys_error("watch the logs");
     }
   }
-  Logs reader(place.logs.get(), filter.system_on);
+  Logs reader(place.logs.get(), filter);
   MSB_ASSIGN(const auto first, reader.read_new(!follow));
   std::deque<std::string> shown;
   std::string out;
@@ -297,7 +307,8 @@ const Verb kLogsVerb = {"logs",
                         "Examples:\n"
                         "  msb logs -f web\n"
                         "  msb logs --since 10m --grep 'error|warn' web\n"
-                        "  msb logs --source system web",
+                        "  msb logs --source system web\n"
+                        "  msb logs --source network --grep deny web",
                         kTables,
                         Words::kOptionsAnywhere,
                         kExitFailure,

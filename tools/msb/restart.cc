@@ -30,6 +30,9 @@ Result<int> restart(const Parsed& args) {
   const bool quiet = args.has(kQuiet);
   return for_each_name(names, "restart", [&](const std::string& name) -> Status {
     MSB_ASSIGN(supervisor::Sandbox sandbox, supervisor::Sandbox::open(home, name));
+    MSB_ASSIGN(const auto info, sandbox.info());
+    if (info.spec.ephemeral)
+      return make_error(Errc::kInvalid, "restart \"%s\": it is removed when it ends (--rm)", name.c_str());
     MSB_TRY(sandbox.stop(options));
     MSB_TRY(sandbox.start({}));
     if (!quiet) print(name + "\n");

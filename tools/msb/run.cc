@@ -4,6 +4,7 @@
 
 #include "supervisor/grammar.h"
 #include "tools/msb/cli.h"
+#include "tools/msb/net_flags.h"
 #include "tools/msb/session_io.h"
 #include "tools/msb/spec_flags.h"
 #include "tools/msb/verbs.h"
@@ -18,7 +19,8 @@ using supervisor::State;
 enum RunOption : int { kDetach = kFirstVerbOption };
 constexpr std::array<Option, 1> kOptions = {
     {{kDetach, "detach", 'd', "", "Leave it running and print its name"}}};
-const std::array<std::span<const Option>, 3> kTables = {kOptions, command_options(), spec_options()};
+const std::array<std::span<const Option>, 4> kTables = {kOptions, command_options(), spec_options(),
+                                                        net_options()};
 
 // What the sandbox is left as when the command has ended.
 enum class After : std::uint8_t { kLeave, kStop, kDiscard };

@@ -11,6 +11,7 @@
 #include "supervisor/conf_file.h"
 #include "supervisor/grammar.h"
 #include "tools/msb/cli.h"
+#include "tools/msb/net_flags.h"
 
 namespace msb::cli {
 namespace {
@@ -53,16 +54,12 @@ enum SpecOption : int {
   kCopyDir,
   kMkdir,
   kRemove,
-  kPort,
-  kNoNet,
-  kNet,
-  kNameserver,
   kConf,
   kQuiet,
   kLogLevel,
 };
 
-constexpr std::array<Option, 42> kSpecOptions = {{
+constexpr std::array<Option, 38> kSpecOptions = {{
     {kName, "name", 'n', "NAME", "Name; a named sandbox stays, an unnamed one of run is gone at its end"},
     {kCpus, "cpus", 'c', "N", "Virtual CPUs (1)"},
     {kMaxCpus, "max-cpus", 0, "N", "CPUs it can be given while it runs"},
@@ -100,10 +97,6 @@ constexpr std::array<Option, 42> kSpecOptions = {{
     {kCopyDir, "copy-dir", 0, "SRC:DST", "Copy a folder into it before anything runs"},
     {kMkdir, "mkdir", 0, "PATH", "Make a folder in it before anything runs"},
     {kRemove, "remove", 0, "PATH", "Remove a path in it before anything runs"},
-    {kPort, "port", 'p', "[BIND:]HOST:GUEST[/udp]", "Publish a port (bound to 127.0.0.1)"},
-    {kNoNet, "no-net", 0, "", "No network at all"},
-    {kNet, "net", 0, "MODE", "public (default), open or none"},
-    {kNameserver, "dns-nameserver", 0, "IP", "Name server to ask"},
     {kConf, "conf", 0, "FILE", "Read a configuration file (YAML or JSON)"},
     {kQuiet, "quiet", 'q', "", "No progress"},
     {kLogLevel, "log-level", 0, "LEVEL", "What its machine logs (info)"},
@@ -125,13 +118,6 @@ template <typename T>
 Result<T> flag(std::string_view name, Result<T> result) {
   if (result.ok()) return result;
   return usage_error("--" + std::string(name) + ": " + result.error().text);
-}
-
-Result<std::string> absolute_path(std::string_view path) {
-  if (path.starts_with("/")) return std::string(path);
-  std::array<char, PATH_MAX> here{};
-  if (::getcwd(here.data(), here.size()) == nullptr) return sys_error("find the current directory");
-  return std::string(here.data()) + "/" + std::string(path);
 }
 
 Result<std::pair<std::string, std::string>> split_copy(std::string_view name, std::string_view value) {
@@ -303,28 +289,6 @@ Status apply(const Given& given, SpecFlags& out) {
       spec.patches.push_back(std::move(patch));
       break;
     }
-    case kPort: {
-      MSB_ASSIGN(PortMapping port, flag("port", parse_port(value)));
-      spec.network.ports.push_back(std::move(port));
-      break;
-    }
-    case kNoNet:
-      spec.network.mode = NetworkSpec::Mode::kNone;
-      break;
-    case kNet:
-      if (value == "none") {
-        spec.network.mode = NetworkSpec::Mode::kNone;
-      } else if (value == "public") {
-        spec.network.mode = NetworkSpec::Mode::kPublic;
-      } else if (value == "open" || value == "all") {
-        spec.network.mode = NetworkSpec::Mode::kOpen;
-      } else {
-        return usage_error("--net: must be public, open or none");
-      }
-      break;
-    case kNameserver:
-      spec.network.nameservers.emplace_back(value);
-      break;
     case kQuiet:
       out.quiet = true;
       break;
@@ -346,6 +310,13 @@ void set_env(std::vector<std::string>& env, std::string entry) {
 }
 
 }  // namespace
+
+Result<std::string> absolute_path(std::string_view path) {
+  if (path.starts_with("/")) return std::string(path);
+  std::array<char, PATH_MAX> here{};
+  if (::getcwd(here.data(), here.size()) == nullptr) return sys_error("find the current directory");
+  return std::string(here.data()) + "/" + std::string(path);
+}
 
 std::span<const Option> spec_options() { return kSpecOptions; }
 std::span<const Option> command_options() { return kCommandOptions; }
@@ -381,11 +352,13 @@ Result<SpecFlags> spec_from_flags(const Parsed& args) {
     out.spec = std::move(spec).value();
   }
   for (const Given& given : args.options) {
+    if (given.id >= kFirstNetOption && given.id <= kLastNetOption) out.shaped = true;
     if (given.id < kName || given.id > kLogLevel) continue;
     if (given.id != kName && given.id != kQuiet && given.id != kReplace && given.id != kReplaceWithTimeout)
       out.shaped = true;
     MSB_TRY(apply(given, out));
   }
+  MSB_TRY(apply_net_flags(args, out.spec.network));
   MSB_ASSIGN(std::vector<std::string> env, env_from_flags(args, kEnv, kEnvFile));
   for (std::string& entry : env) set_env(out.spec.env, std::move(entry));
   if (!args.positionals.empty()) out.spec.image = args.positionals.front();

@@ -26,10 +26,10 @@ Result<std::string> build_cmdline(const CmdlineRequest& request) {
   std::string line(kKernelWords);
   line += kOwnWords;
   for (std::uint32_t n = 0; n < request.virtio_devices; ++n) {
+    const std::uint64_t base = kVirtioMmioBase + n * kVirtioMmioStride;
     char word[80];
     std::snprintf(word, sizeof word, " virtio_mmio.device=%llu@0x%llx:%u",
-                  static_cast<unsigned long long>(kVirtioMmioSize),
-                  static_cast<unsigned long long>(kVirtioMmioBase + n * kVirtioMmioStride),
+                  static_cast<unsigned long long>(kVirtioMmioSize), static_cast<unsigned long long>(base),
                   kFirstVirtioPin + n);
     line += word;
   }

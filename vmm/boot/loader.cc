@@ -17,6 +17,7 @@ namespace msb::vmm {
 namespace {
 
 constexpr std::uint64_t kMaxInitrd = 512 * kMiB;
+constexpr std::uint64_t kPageTableSlack = 4 * kMiB;
 
 // Reads [offset, offset + length) of the file straight into guest RAM.
 Status read_into_guest(int fd, std::uint64_t offset, std::uint64_t length, std::uint64_t address,
@@ -51,6 +52,16 @@ std::uint64_t low_ram_end(const GuestMemory& memory) {
   return to_u64(regions.front().base) + regions.front().size;
 }
 
+// The first thing Linux does with its memory is to fill a table of all pages, 64 bytes each, which it puts at
+// the top of RAM, below what lies there already (the initial ramdisk). One page of the host after the other,
+// that takes longer than all the rest of its start.
+void prefer_large_page_table(GuestMemory& memory) {
+  const RegionInfo top = memory.regions().back();
+  const std::uint64_t table = memory.size() / 64 + kPageTableSlack;
+  const std::uint64_t length = std::min(table, top.size / 2);
+  memory.prefer_large_pages(Gpa{to_u64(top.base) + top.size - length}, length);
+}
+
 }  // namespace
 
 Result<LoadedKernel> load_kernel(int fd, GuestMemory& memory) {
@@ -62,10 +73,16 @@ Result<LoadedKernel> load_kernel(int fd, GuestMemory& memory) {
   };
   MSB_ASSIGN(const ElfKernel kernel, parse_elf_kernel(read, size));
   if (kernel.end > low_ram_end(memory)) {
+    const std::uint64_t needed_mib = kernel.end / kMiB + 1;
     return make_error(Errc::kLimit, "the kernel needs %llu MiB of guest memory to load; the machine has %llu",
-                      static_cast<unsigned long long>(kernel.end / kMiB + 1),
+                      static_cast<unsigned long long>(needed_mib),
                       static_cast<unsigned long long>(memory.size() / kMiB));
   }
+  const auto lowest =
+      std::min_element(kernel.segments.begin(), kernel.segments.end(),
+                       [](const ElfSegment& a, const ElfSegment& b) { return a.address < b.address; });
+  memory.prefer_large_pages(Gpa{lowest->address}, kernel.end - lowest->address);
+  prefer_large_page_table(memory);
   for (const ElfSegment& segment : kernel.segments) {
     // What lies behind the file's bytes is zero: the memory is new.
     MSB_TRY(read_into_guest(fd, segment.file_offset, segment.file_size, segment.address, memory));

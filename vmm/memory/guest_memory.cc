@@ -13,7 +13,29 @@
 namespace msb::vmm {
 namespace {
 constexpr std::uint64_t kPageMask = kGuestPageSize - 1;
+constexpr std::uint64_t kLargePage = std::uint64_t{2} << 20;
+constexpr int kMadvCollapse = 25;  // MADV_COLLAPSE, Linux 6.1; older kernels refuse it, and nothing is lost
 bool page_aligned(std::uint64_t value) { return (value & kPageMask) == 0; }
+
+// Maps `size` bytes of the file at `offset`, so that a large page of the file can be a large page of the
+// mapping: address and offset agree modulo kLargePage.
+void* map_aligned(int fd, std::uint64_t size, std::uint64_t offset, int flags) {
+  const std::uint64_t span = size + kLargePage;
+  void* const room = ::mmap(nullptr, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) return MAP_FAILED;
+  auto* const start = static_cast<std::uint8_t*>(room);
+  const auto address = reinterpret_cast<std::uintptr_t>(start);
+  const std::uint64_t lead = (offset - address) % kLargePage;
+  void* const host =
+      ::mmap(start + lead, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, static_cast<off_t>(offset));
+  if (host == MAP_FAILED) {
+    ::munmap(room, span);
+    return MAP_FAILED;
+  }
+  if (lead != 0) ::munmap(start, lead);
+  ::munmap(start + lead + size, span - lead - size);
+  return host;
+}
 }  // namespace
 
 std::vector<RegionSpec> plan_regions(std::uint64_t size) {
@@ -62,8 +84,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::map(UniqueFd memfd, std::span<
     }
     floor = base + spec.size;
     const int flags = (mapping == Mapping::kShared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE;
-    void* host = ::mmap(nullptr, spec.size, PROT_READ | PROT_WRITE, flags, memory->memfd_.get(),
-                        static_cast<off_t>(spec.file_offset));
+    void* host = map_aligned(memory->memfd_.get(), spec.size, spec.file_offset, flags);
     if (host == MAP_FAILED) return sys_error("map guest memory");
     // Guest RAM must not land in a core dump: it may hold secrets.
     ::madvise(host, spec.size, MADV_DONTDUMP);
@@ -85,6 +106,24 @@ std::vector<RegionInfo> GuestMemory::regions() const {
         {Gpa{region.base}, region.size, region.file_offset, reinterpret_cast<std::uintptr_t>(region.host)});
   }
   return infos;
+}
+
+void GuestMemory::prefer_large_pages(Gpa address, std::uint64_t length) {
+  for_each_piece(address, length, [](const Place& place, std::uint64_t piece) {
+    const auto first = reinterpret_cast<std::uintptr_t>(place.region->host);
+    const std::uintptr_t last = first + place.region->size;
+    std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(place.host()) / kLargePage * kLargePage;
+    if (begin < first) begin += kLargePage;
+    std::uintptr_t end = reinterpret_cast<std::uintptr_t>(place.host()) + piece;
+    end = (end + kLargePage - 1) / kLargePage * kLargePage;
+    if (end > last) end = last / kLargePage * kLargePage;
+    if (begin >= end) return;
+    // Only what holds a page already is made large.
+    for (std::uintptr_t at = begin; at < end; at += kLargePage) {
+      (void)*reinterpret_cast<const volatile std::uint8_t*>(at);
+    }
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, kMadvCollapse);
+  });
 }
 
 std::optional<GuestMemory::Place> GuestMemory::find(std::uint64_t address) const {

@@ -90,6 +90,12 @@ class GuestMemory {
   // Sum of the regions' sizes.
   [[nodiscard]] std::uint64_t size() const { return size_; }
 
+  // Has the host back this range with its large pages, where it can: for what the guest is about to touch
+  // whole. Touching it page by page costs the host a fault each. The range is widened to large pages; pages
+  // of it are in use afterwards, zero where nothing was written. A wish: nothing tells whether it was
+  // granted.
+  void prefer_large_pages(Gpa address, std::uint64_t length);
+
   // Whether all of [address, address + length) is RAM. Length 0 is always contained.
   [[nodiscard]] bool contains(Gpa address, std::uint64_t length) const;
 

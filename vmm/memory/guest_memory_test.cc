@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/memory/range_cursor.h"
@@ -122,6 +123,25 @@ TEST(GuestMemoryTest, Discard_OnlyWholePagesInside) {
   EXPECT_TRUE(memory->discard(Gpa{0x10010}, 20).ok());
   const HostRange foreign{&back[0], 4096};
   EXPECT_FALSE(memory->discard(foreign).ok());
+}
+
+TEST(GuestMemoryTest, PreferLargePages_KeepsTheContents) {
+  constexpr std::uint64_t kLarge = 2 * kMiB;
+  const auto memory = std::move(GuestMemory::create(16 * kMiB + 4096)).value();
+  // A large page of the file can only be one of the mapping where address and offset agree.
+  EXPECT_EQ(memory->regions().front().host % kLarge, 0u);
+  ASSERT_TRUE(memory->store_release(Gpa{3 * kMiB}, 0x1234));
+  ASSERT_TRUE(memory->store_release(Gpa{16 * kMiB}, 0x9abc));
+  memory->prefer_large_pages(Gpa{3 * kMiB}, 100);           // widened
+  memory->prefer_large_pages(Gpa{15 * kMiB}, kMiB + 4096);  // its end is no whole large page
+  memory->prefer_large_pages(Gpa{64 * kMiB}, kMiB);         // no RAM there
+  memory->prefer_large_pages(Gpa{0}, 0);
+  EXPECT_EQ(memory->load_acquire(Gpa{3 * kMiB}), 0x1234);
+  EXPECT_EQ(memory->load_acquire(Gpa{16 * kMiB}), 0x9abc);
+  EXPECT_EQ(memory->load_acquire(Gpa{2 * kMiB}), 0);
+  struct stat info {};
+  ASSERT_EQ(::fstat(memory->memfd(), &info), 0);
+  EXPECT_GE(info.st_blocks * 512, 2 * 4096) << "the pages asked for are in use";
 }
 
 TEST(GuestMemoryTest, PrivateMapping_LeavesTheTemplateAlone) {
