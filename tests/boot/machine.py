@@ -38,13 +38,14 @@ def make_root(directory):
     for name in ("bin", "dev", "proc", "sys", "tmp", "etc", "run", "root"):
         (tree / name).mkdir(parents=True)
     shutil.copy("/usr/bin/busybox", tree / "bin/busybox")
-    for name in ("sh", "true", "false", "cat", "echo", "sleep", "ls", "dd", "sha256sum", "sync", "poweroff", "reboot", "nproc", "free", "kill", "head", "mount", "ps"):
+    for name in ("sh", "true", "false", "cat", "echo", "sleep", "ls", "dd", "sha256sum", "sync", "poweroff", "reboot", "nproc", "free", "kill", "head", "mount", "ps", "sed", "cut", "wc", "tail", "sort", "grep", "mkdir", "rm", "chmod", "id", "env", "stat", "dmesg", "tee", "init", "halt", "setsid", "touch", "mv", "chown"):
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (tree / "etc/group").write_text("root:x:0:\n")
     image = directory / "root.erofs"
     subprocess.run(["mkfs.erofs", "-T0", str(image), str(tree)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     shutil.rmtree(tree)
+    directory.chmod(0o755)  # so that a sandbox of another user can read it
     return image
 
 
@@ -118,7 +119,8 @@ class Machine:
         spec.update(self.changes)
         return {key: value for key, value in spec.items() if value is not ...}
 
-    def start(self, expect_ready=True, raw=None):
+    def start(self, expect_ready=True, raw=None, under=()):
+        """Starts msb-vmm, behind the words of the command `under`, and waits for what it says on ready_fd."""
         ready_read, ready_write = os.pipe()
         spec_fd = os.memfd_create("spec")
         spec = self.spec()
@@ -130,7 +132,7 @@ class Machine:
         self.began = time.monotonic_ns()
         self.stderr = open(self.dir / "stderr", "wb+")
         fds = [spec_fd, ready_write] + [value for key, value in spec.items() if key == "leash_fd" and value]
-        self.process = subprocess.Popen([str(VMM), "--spec-fd", str(spec_fd)], pass_fds=fds, stderr=self.stderr, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*under, str(VMM), "--spec-fd", str(spec_fd)], pass_fds=fds, stderr=self.stderr, stdin=subprocess.DEVNULL)
         os.close(ready_write)
         os.close(spec_fd)
         line = b""
@@ -219,6 +221,19 @@ class Machine:
                 if int(fields[1]) == self.process.pid:
                     found.append(int(task.parent.name))
         return found
+
+    def left(self):
+        """Running processes that have this sandbox's directory, or what lies in it, open; it may take a moment."""
+        for _ in range(40):
+            found = []
+            for link in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+                with contextlib.suppress(OSError):
+                    if os.readlink(link).startswith(str(self.dir)) and int(link.parts[2]) != os.getpid():
+                        found.append(int(link.parts[2]))
+            if not found:
+                return []
+            time.sleep(0.05)
+        return sorted(set(found))
 
     def __enter__(self):
         return self

@@ -48,12 +48,14 @@ void must(const Status& status) {
 }
 
 // The agent's server on `listener`; its own process, so that its sessions and signals are its own.
-[[noreturn]] void serve_agent(proto::GuestConfig defaults, UniqueFd listener, UniqueFd control) {
+[[noreturn]] void serve_agent(proto::GuestConfig defaults, UniqueFd listener, UniqueFd control,
+                              pid_t parent) {
   sigset_t all;
   ::sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);  // it was killed before we asked
   auto loop = must(EventLoop::create());
   must(set_nonblocking(listener.get(), true));
   agent::Server* running = nullptr;
@@ -110,10 +112,15 @@ class FakeVmm {
     auto vsock = must(listen_unix(run_.get(), "vsock.sock"));
     auto control = must(listen_unix(run_.get(), "control.sock"));
     auto agent_control = must(socket_pair(SOCK_STREAM));
+    const pid_t self = ::getpid();
     agent_ = ::fork();
     if (agent_ == 0) {
+      // As the real guest: only the machine's own process keeps the sandbox's lock and sockets.
+      lock_.reset();
+      vsock.reset();
+      control.reset();
       agent_control.first.reset();
-      serve_agent(std::move(config), std::move(agent_listener), std::move(agent_control.second));
+      serve_agent(std::move(config), std::move(agent_listener), std::move(agent_control.second), self);
     }
     agent_control.second.reset();
     agent_control_ = std::move(agent_control.first);
@@ -129,7 +136,8 @@ class FakeVmm {
       }).detach();
     }
     const int ready = static_cast<int>(must(root.get_uint("ready_fd")));
-    must(write_all(ready, "{\"ready\":true}\n"));
+    // The reader may have been killed: then the leash tells, as in the real one.
+    (void)write_all(ready, "{\"ready\":true}\n").ok();
     ::close(ready);
     if (const auto main = root.find("main")) run_main(main->dump());
     for (;;) ::pause();
@@ -166,8 +174,9 @@ class FakeVmm {
         .ok();
   }
 
-  // Ends the sandbox; never returns. Clients that wait hear of it first.
-  [[noreturn]] void end(const std::string& reason, const std::string& exit_members) {
+  // Ends the sandbox; never returns. The first reason counts: a client that hears of the end and lets go of
+  // its leash is too late to give another. `asker` gets its answer, those that wait get the ending.
+  [[noreturn]] void end(const std::string& reason, const std::string& exit_members, int asker = -1) {
     if (ending_.exchange(true)) {
       for (;;) ::pause();
     }
@@ -176,8 +185,15 @@ class FakeVmm {
     const std::string json = "{\"reason\":\"" + reason + "\"" + exit_members +
                              ",\"at_ns\":" + std::to_string(wall_clock_ns()) + "}";
     write_state("stopped", json);
+    if (document_.root().get_bool_or("ephemeral", false).value_or(false)) {
+      const std::string dir = must(document_.root().get_string("dir"));
+      const std::string hidden = parent_path(dir) + "/.rm-" + std::to_string(::getpid());
+      if (::rename(dir.c_str(), hidden.c_str()) == 0) hidden_ = hidden;
+    }
+    if (asker >= 0) send_frame(asker, proto::FrameType::kReply, "{}");
     const std::lock_guard<std::mutex> guard(waiting_mutex_);
     for (const int fd : waiting_) send_frame(fd, proto::FrameType::kReply, json);
+    if (!hidden_.empty()) (void)remove_tree(AT_FDCWD, hidden_).ok();
     ::_exit(0);
   }
 
@@ -236,9 +252,8 @@ class FakeVmm {
     const auto request = JsonDocument::parse(json);
     const std::string op = request.ok() ? request->root().get_string_or("op", "").value_or("") : "";
     if (op == "stop" || op == "kill") {
-      write_state("stopping");
-      send_frame(client, proto::FrameType::kReply, "{}");
-      end(op == "stop" ? "stopped" : "killed", "");
+      if (!ending_) write_state("stopping");
+      end(op == "stop" ? "stopped" : "killed", "", client);
     }
     if (op == "wait") {
       const std::lock_guard<std::mutex> guard(waiting_mutex_);
@@ -284,6 +299,7 @@ class FakeVmm {
   UniqueFd agent_control_;
   pid_t agent_ = -1;
   std::atomic<bool> ending_{false};
+  std::string hidden_;
   std::mutex waiting_mutex_;
   std::vector<int> waiting_;
 };
@@ -294,6 +310,6 @@ class FakeVmm {
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   if (argc != 3 || std::string_view(argv[1]) != "--spec-fd") return 2;
-  const auto spec = msb::read_all(std::atoi(argv[2]), std::size_t{64} << 20);
+  const auto spec = msb::read_all(static_cast<int>(std::strtol(argv[2], nullptr, 10)), std::size_t{64} << 20);
   return spec.ok() ? msb::FakeVmm(*spec).run() : 1;
 }
