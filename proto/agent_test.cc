@@ -15,7 +15,8 @@
 namespace msb::proto {
 namespace {
 
-std::string golden_path(const std::string& name) { return MSB_SOURCE_DIR "/proto/golden/" + name + ".frame"; }
+// Tests run at the top of the source tree.
+std::string golden_path(const std::string& name) { return "proto/golden/" + name + ".frame"; }
 
 template <typename Message>
 void expect_golden(const std::string& name, FrameType type, const Message& message) {
