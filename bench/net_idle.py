@@ -55,8 +55,7 @@ def main():
     w = World(tmp)
     try:
         hold(w.world)
-        n = Net(w, args.build)
-        try:
+        with Net(w, args.build) as n:
             empty = n.rss_kib()
             flows = []
             for _ in range(args.flows):
@@ -71,8 +70,6 @@ def main():
             stats = n.control(op="stats")
             print(json.dumps({"flows": stats["tcp"]["flows"], "rss_empty_kib": empty, "rss_kib": full,
                               "kib_per_flow": round((full - empty) / args.flows, 2), "idle_seconds": args.seconds, "cpu_seconds": idle}))
-        finally:
-            n.close()
     finally:
         w.close()
         shutil.rmtree(tmp, ignore_errors=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the guest's programs do."""
+import errno
 import socket
 import struct
 import time
@@ -28,6 +29,21 @@ def refused(w, addr, port, limit=1.0):
     except (ConnectionRefusedError, OSError) as e:
         quick = time.monotonic() - began < limit
         return quick and not isinstance(e, TimeoutError)
+
+
+def datagram_fate(w, addr, port, payload):
+    """What a program of the guest's sees that sends a datagram: "answered", "silence", or the error it is told."""
+    with in_ns(w.guest, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(2)
+        s.connect((addr, port))
+        s.send(payload)
+        try:
+            s.recv(10)
+            return "answered"
+        except TimeoutError:
+            return "silence"
+        except OSError as e:
+            return errno.errorcode[e.errno]
 
 
 def read_all(s):

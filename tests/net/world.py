@@ -164,6 +164,12 @@ class Net:
         with open("/proc/%d/status" % self.pid()) as f:
             return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *a):
+        self.close()
+
     def close(self):
         self.ctl.close()
         for p in (self.bridge, self.p):
