@@ -47,9 +47,9 @@ Result<UniqueFd> listen_unix(int dir_fd, const std::string& name, int backlog) {
   return fd;
 }
 
-Result<UniqueFd> connect_unix(int dir_fd, const std::string& name) {
+Result<UniqueFd> connect_unix(int dir_fd, const std::string& name, int flags) {
   MSB_ASSIGN(const sockaddr_un address, address_in(dir_fd, name));
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
   if (!fd) return sys_error("create socket");
   while (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     if (errno == EINTR) continue;

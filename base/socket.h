@@ -18,9 +18,11 @@ namespace msb {
 [[nodiscard]] Result<std::pair<UniqueFd, UniqueFd>> socket_pair(int type);
 
 // Unix stream sockets named `name` inside the directory `dir_fd`, reached through /proc/self/fd so that the
-// length of the directory's path does not matter. Listening replaces a stale socket file; mode 0600.
+// length of the directory's path does not matter. Listening replaces a stale socket file; mode 0600. With
+// SOCK_NONBLOCK in `flags` the connected socket is non-blocking, and a server that is behind with accepting
+// is an error (EAGAIN) instead of a wait.
 [[nodiscard]] Result<UniqueFd> listen_unix(int dir_fd, const std::string& name, int backlog = 128);
-[[nodiscard]] Result<UniqueFd> connect_unix(int dir_fd, const std::string& name);
+[[nodiscard]] Result<UniqueFd> connect_unix(int dir_fd, const std::string& name, int flags = 0);
 
 // Sends `data` (at least one byte) with descriptors (at most kMaxPassedFds, borrowed) as one message.
 inline constexpr std::size_t kMaxPassedFds = 64;

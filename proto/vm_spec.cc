@@ -19,6 +19,7 @@ constexpr std::uint64_t kMaxSeconds = std::uint64_t{10} * 365 * 86400;
 constexpr std::uint64_t kExtentUnit = 4096;
 constexpr std::size_t kMaxExtents = 4096;
 constexpr std::size_t kMaxDisks = 12;
+constexpr std::size_t kMaxHostSockets = 64;
 constexpr std::size_t kMaxDiskId = 20;
 constexpr int kMaxFd = 1 << 20;
 
@@ -146,6 +147,27 @@ Status parse_net(const JsonView& root, VmSpec& spec) {
   return {};
 }
 
+Status parse_host_sockets(const JsonView& root, VmSpec& spec) {
+  const auto list = root.find("host_sockets");
+  if (!list) return {};
+  MSB_ASSIGN(const std::vector<JsonView> sockets, list->elements());
+  if (sockets.size() > kMaxHostSockets)
+    return wrong(*list, "at most " + std::to_string(kMaxHostSockets) + " are possible");
+  for (const JsonView& value : sockets) {
+    MSB_TRY(value.only_keys({"port", "path"}));
+    VmSpec::HostSocket socket;
+    MSB_ASSIGN(const std::uint64_t port, value.get_uint("port", UINT32_MAX - 1));
+    if (port <= kReadyPort) return wrong(value, "port must be 2 or more");
+    socket.port = static_cast<std::uint32_t>(port);
+    MSB_ASSIGN(socket.path, absolute_path(value, "path"));
+    for (const VmSpec::HostSocket& other : spec.host_sockets) {
+      if (other.port == socket.port) return wrong(value, "port is given twice");
+    }
+    spec.host_sockets.push_back(std::move(socket));
+  }
+  return {};
+}
+
 Status parse_guest(const JsonView& root, VmSpec& spec) {
   const auto guest = root.find("guest");
   if (guest) {
@@ -199,10 +221,10 @@ Status parse_lifetime(const JsonView& root, VmSpec& spec) {
 Result<VmSpec> VmSpec::parse(std::string_view json) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, kLimits));
   const JsonView root = document.root();
-  MSB_TRY(
-      root.only_keys({"version",    "name",     "dir",      "kernel",    "initrd", "cmdline_extra", "cpus",
-                      "memory_mib", "root",     "upper",    "disks",     "net",    "guest",         "main",
-                      "leash_fd",   "ready_fd", "timeouts", "ephemeral", "log",    "confinement"}));
+  MSB_TRY(root.only_keys({"version", "name",        "dir",         "kernel",   "initrd",   "cmdline_extra",
+                          "cpus",    "memory_mib",  "root",        "upper",    "disks",    "net",
+                          "guest",   "main",        "leash_fd",    "ready_fd", "timeouts", "ephemeral",
+                          "log",     "confinement", "host_sockets"}));
   MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
   if (version != 1) return make_error(Errc::kInvalid, "version: only 1 is known");
   VmSpec spec;
@@ -216,6 +238,7 @@ Result<VmSpec> VmSpec::parse(std::string_view json) {
   MSB_TRY(parse_root(root, spec));
   MSB_TRY(parse_disks(root, spec));
   MSB_TRY(parse_net(root, spec));
+  MSB_TRY(parse_host_sockets(root, spec));
   MSB_TRY(parse_guest(root, spec));
   MSB_TRY(parse_lifetime(root, spec));
   return spec;

@@ -8,6 +8,7 @@
 //    "upper":{"kind":"ext4","path":"/abs/upper.ext4"} | {"kind":"tmpfs","size_mib":0},
 //    "disks":[{"path":"/abs/disk","readonly":false,"id":"data"},...],
 //    "net":{"enabled":true,"config":{NetSpec},"secrets_fd":null,"pcap":"/abs/file"},
+//    "host_sockets":[{"port":5000,"path":"/abs/socket"},...],
 //    "guest":{GuestConfig}, "main":null|{ExecRequest}, "leash_fd":null, "ready_fd":null,
 //    "timeouts":{"boot_s":60,"stop_grace_s":10,"max_duration_s":0,"idle_s":0}, "ephemeral":false,
 //    "log":{"level":"info","max_bytes":10485760,"files":3}, "confinement":"auto"|"require"}
@@ -44,6 +45,11 @@ struct VmSpec {
     std::optional<int> secrets_fd;  // passed on to msb-net, which reads it to its end
     std::string pcap;               // host file for the frames, made anew at every start; empty: none
   };
+  // A guest's vsock connection to CID 2 and `port` reaches the Unix stream socket at `path`.
+  struct HostSocket {
+    std::uint32_t port = 0;  // neither 0, the agent's kReadyPort nor 2^32 - 1
+    std::string path;
+  };
   struct Timeouts {
     std::uint64_t boot_s = 60;         // start to the agent's READY
     std::uint64_t stop_grace_s = 10;   // of a stop that does not say
@@ -71,7 +77,8 @@ struct VmSpec {
   std::optional<std::string> upper;  // path of the ext4 image; nullopt: tmpfs, which the guest's config sizes
   std::vector<Disk> disks;
   Net net;
-  std::string guest;                // GuestConfig as JSON, checked
+  std::vector<HostSocket> host_sockets;  // each port once
+  std::string guest;                     // GuestConfig as JSON, checked
   std::optional<std::string> main;  // ExecRequest as JSON, checked; its "log" stands in main_logged instead
   bool main_logged = false;         // its output goes to the sandbox's log
   std::optional<int> leash_fd;

@@ -476,6 +476,24 @@ std::string format_port(const PortMapping& port) {
          std::to_string(port.guest) + (port.udp ? "/udp" : "");
 }
 
+Result<HostSocket> parse_host_socket(std::string_view text) {
+  constexpr std::string_view kStream = "/stream";
+  std::string_view rest = text;
+  if (rest.ends_with("/dgram")) return invalid("vsock", text, "datagrams are not supported");
+  if (rest.ends_with(kStream)) rest.remove_suffix(kStream.size());
+  const auto colon = rest.rfind(':');
+  if (colon == std::string_view::npos || colon == 0 || rest[colon - 1] == '/')
+    return invalid("vsock", text, "expected PATH:PORT, such as /run/agent.sock:5000");
+  const auto port = parse_decimal(rest.substr(colon + 1));
+  if (!port || *port < 2 || *port >= UINT32_MAX)
+    return invalid("vsock", text, "the port must be 2 to 4294967294");
+  return HostSocket{std::string(rest.substr(0, colon)), static_cast<std::uint32_t>(*port)};
+}
+
+std::string format_host_socket(const HostSocket& socket) {
+  return socket.path + ":" + std::to_string(socket.port);
+}
+
 Result<Mount> parse_tmpfs(std::string_view text) {
   Mount mount;
   const auto colon = text.find(':');

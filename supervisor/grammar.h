@@ -53,6 +53,10 @@ using GetEnv = const char* (*)(const char*);
 [[nodiscard]] Result<PortMapping> parse_port(std::string_view text);
 [[nodiscard]] std::string format_port(const PortMapping& port);
 
+// "/run/user/1000/agent.sock:5000" or the same with "/stream" behind it.
+[[nodiscard]] Result<HostSocket> parse_host_socket(std::string_view text);
+[[nodiscard]] std::string format_host_socket(const HostSocket& socket);
+
 // "PATH", "PATH:64M", "PATH:64M,noexec".
 [[nodiscard]] Result<Mount> parse_tmpfs(std::string_view text);
 // "SRC:DST[:ro,noexec,nosuid,nodev]"; SRC with a leading '.' or '/' is a host path, otherwise a volume's

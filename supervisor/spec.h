@@ -38,6 +38,13 @@ struct PortMapping {
   friend bool operator==(const PortMapping&, const PortMapping&) = default;
 };
 
+// A host Unix stream socket that the guest reaches by connecting a vsock to CID 2 and `port`.
+struct HostSocket {
+  std::string path;        // absolute
+  std::uint32_t port = 0;  // 2 to 2^32 - 2
+  friend bool operator==(const HostSocket&, const HostSocket&) = default;
+};
+
 struct Mount {
   enum class Kind : std::uint8_t { kTmpfs, kBind, kVolume };
   Kind kind = Kind::kTmpfs;
@@ -150,6 +157,7 @@ struct SandboxSpec {
   NetworkSpec network;
 
   std::int64_t max_duration_ms = 0;  // 0: no limit
+  std::vector<HostSocket> host_sockets;
   std::int64_t idle_timeout_ms = 0;  // 0: never
   std::int64_t stop_timeout_ms = 10'000;
   bool ephemeral = false;  // removed when it ends

@@ -393,6 +393,12 @@ Result<SandboxSpec> spec_from_json(string_view json, UnknownKeys unknown) {
     spec.network.ports.push_back(std::move(port));
     return {};
   }));
+  MSB_TRY(reader.list("vsock", [&](const JsonView& v) -> Status {
+    MSB_ASSIGN(const string_view text, v.as_string());
+    MSB_ASSIGN(HostSocket socket, parse_host_socket(text));
+    spec.host_sockets.push_back(std::move(socket));
+    return {};
+  }));
   MSB_TRY(reader.duration("max_duration", spec.max_duration_ms));
   MSB_TRY(reader.duration("idle_timeout", spec.idle_timeout_ms));
   MSB_TRY(reader.duration("stop_timeout", spec.stop_timeout_ms));
@@ -476,6 +482,11 @@ std::string spec_to_json(const SandboxSpec& spec, bool pretty) {
     for (const PortMapping& port : network.ports) out.string(format_port(port));
     out.end_array();
   }
+  if (!spec.host_sockets.empty()) {
+    out.key("vsock").begin_array();
+    for (const HostSocket& socket : spec.host_sockets) out.string(format_host_socket(socket));
+    out.end_array();
+  }
   duration("max_duration", spec.max_duration_ms, kDefault.max_duration_ms);
   duration("idle_timeout", spec.idle_timeout_ms, kDefault.idle_timeout_ms);
   duration("stop_timeout", spec.stop_timeout_ms, kDefault.stop_timeout_ms);
@@ -550,6 +561,14 @@ Status validate_spec(const SandboxSpec& spec) {
       if (port.host != 0 && port.host == other.host && port.udp == other.udp && port.bind == other.bind) {
         return bad("ports: " + format_port(port) + ": the host port is used twice");
       }
+    }
+  }
+  for (std::size_t i = 0; i < spec.host_sockets.size(); ++i) {
+    const HostSocket& socket = spec.host_sockets[i];
+    if (!socket.path.starts_with('/')) return bad("vsock: " + socket.path + ": must be an absolute path");
+    for (std::size_t j = 0; j < i; ++j) {
+      if (spec.host_sockets[j].port == socket.port)
+        return bad("vsock: port " + std::to_string(socket.port) + " is used twice");
     }
   }
   MSB_TRY(check_network(spec.network));

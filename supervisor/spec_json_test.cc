@@ -52,6 +52,7 @@ SandboxSpec full_spec() {
   spec.network.max_connections = 100;
   spec.network.max_total_bytes = 1 << 30;
   spec.network.proxy = "socks5://me@10.0.0.1:1080";
+  spec.host_sockets = {{"/run/agent.sock", 5000}, {"/run/a:b", 7}};
   spec.network.pcap = "/host/frames.pcap";
   spec.max_duration_ms = 3'600'000;
   spec.idle_timeout_ms = 90'500;

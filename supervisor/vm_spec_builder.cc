@@ -165,6 +165,10 @@ std::string vm_spec_json(const LaunchInput& input) {
   }
   out.end_object();
   out.key("guest");
+  out.key("host_sockets").begin_array();
+  for (const HostSocket& socket : spec.host_sockets)
+    out.begin_object().field("port", socket.port).field("path", socket.path).end_object();
+  out.end_array();
   guest_config(input).write(out);
   out.key("main");
   if (input.record->main_json.empty()) {

@@ -21,6 +21,7 @@
 #include "vmm/exit_codes.h"
 #include "vmm/frame_stream.h"
 #include "vmm/helpers.h"
+#include "vmm/host_sockets.h"
 #include "vmm/machine_link.h"
 #include "vmm/net_link.h"
 #include "vmm/sandbox_files.h"
@@ -45,7 +46,8 @@ struct Failure {
 
 class SupervisorRole final : private FrameStream::Events, private ControlServer::Handler {
  public:
-  explicit SupervisorRole(proto::VmSpec spec) : spec_(std::move(spec)) {}
+  explicit SupervisorRole(proto::VmSpec spec)
+      : spec_(std::move(spec)), host_sockets_(std::move(spec_.host_sockets)) {}
 
   int run() {
     if (auto failure = start()) {
@@ -354,6 +356,8 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
           agent_->send(FrameType::kHello, proto::to_json(proto::Hello{.agent = "msb-vmm"}));
         }
       }
+    } else if (auto socket = host_sockets_.connect(connect.port)) {
+      answer.socket = std::move(socket).value();
     }
     tell_machine(std::move(answer));
   }
@@ -587,6 +591,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   }
 
   proto::VmSpec spec_;
+  HostSockets host_sockets_;
   SandboxFiles files_;
   std::optional<StateFile> state_file_;
   std::optional<ExecLog> exec_log_;

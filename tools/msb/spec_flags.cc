@@ -43,6 +43,7 @@ enum SpecOption : int {
   kRootDisk,
   kTmpfs,
   kVolume,
+  kVsock,
   kPull,
   kInit,
   kInitArg,
@@ -59,7 +60,7 @@ enum SpecOption : int {
   kLogLevel,
 };
 
-constexpr std::array<Option, 38> kSpecOptions = {{
+constexpr std::array<Option, 39> kSpecOptions = {{
     {kName, "name", 'n', "NAME", "Name; a named sandbox stays, an unnamed one of run is gone at its end"},
     {kCpus, "cpus", 'c', "N", "Virtual CPUs (1)"},
     {kMaxCpus, "max-cpus", 0, "N", "CPUs it can be given while it runs"},
@@ -86,6 +87,7 @@ constexpr std::array<Option, 38> kSpecOptions = {{
      "Ceiling of the writable disk (64G, sparse), or keep writes in memory"},
     {kTmpfs, "tmpfs", 0, "PATH[:SIZE][,OPTS]", "Memory filesystem at PATH"},
     {kVolume, "volume", 'v', "SRC:DST[:OPTS]", "Host folder or volume at DST"},
+    {kVsock, "vsock", 0, "PATH:PORT", "Host Unix socket that the guest reaches at vsock CID 2, PORT"},
     {kPull, "pull", 0, "POLICY", "if-missing, always or never"},
     {kInit, "init", 0, "PATH|auto", "Program that becomes process 1 (systemd, s6, ...)"},
     {kInitArg, "init-arg", 0, "WORD", "Argument of it"},
@@ -230,6 +232,12 @@ Status apply(const Given& given, SpecFlags& out) {
         MSB_ASSIGN(mount.source, absolute_path(mount.source));
       }
       spec.mounts.push_back(std::move(mount));
+      break;
+    }
+    case kVsock: {
+      MSB_ASSIGN(HostSocket socket, flag("vsock", parse_host_socket(value)));
+      MSB_ASSIGN(socket.path, absolute_path(socket.path));
+      spec.host_sockets.push_back(std::move(socket));
       break;
     }
     case kPull:
