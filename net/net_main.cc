@@ -104,8 +104,10 @@ Result<UniqueFd> inherit(int fd) {
 Result<std::string> read_proxy_password(int secrets_fd) {
   if (secrets_fd < 0) return std::string();
   MSB_ASSIGN(const UniqueFd fd, inherit(secrets_fd));
-  MSB_ASSIGN(const std::string text, read_all(fd.get(), 1 << 20));
-  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text));
+  MSB_ASSIGN(std::string text, read_all(fd.get(), 1 << 20));
+  auto parsed = JsonDocument::parse(text);
+  ::explicit_bzero(text.data(), text.size());
+  MSB_ASSIGN(const JsonDocument document, std::move(parsed));
   return document.root().get_string_or("proxy_password", "");
 }
 

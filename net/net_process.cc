@@ -38,7 +38,7 @@ Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const pr
   out->stack_ = std::make_unique<Stack>(
       loop, Stack::Services{*engine, *out->link_, *out->tcp_, *out->udp_, *out->icmp_});
   if (descriptors.pcap) {
-    MSB_ASSIGN(PcapWriter writer, PcapWriter::create(std::move(descriptors.pcap)));
+    MSB_ASSIGN(PcapWriter writer, PcapWriter::create(std::move(descriptors.pcap), spec.limits.pcap_bytes));
     out->pcap_.emplace(std::move(writer));
   }
   for (const std::string& warning : engine->policy().warnings()) MSB_WARN("policy: %s", warning.c_str());
@@ -58,11 +58,22 @@ Status NetProcess::start(std::function<void(Status)> on_end) {
   handlers.on_writable = [this] { tcp_->on_link_writable(); };
   handlers.on_closed = std::move(on_end);
   if (pcap_) {
-    handlers.tap_in = [this](ByteView frame) { pcap_->write(std::span(&frame, 1), wall_clock_ns()); };
-    handlers.tap_out = [this](std::span<const ByteView> parts) { pcap_->write(parts, wall_clock_ns()); };
+    handlers.tap_in = [this](ByteView frame) { capture(std::span(&frame, 1)); };
+    handlers.tap_out = [this](std::span<const ByteView> parts) { capture(parts); };
   }
   link_->set_on_writable([this] { tcp_->on_link_writable(); });
   return port_->start(std::move(handlers));
+}
+
+void NetProcess::capture(std::span<const ByteView> parts) {
+  if (pcap_->state() != PcapWriter::State::kWriting) return;
+  const PcapWriter::State state = pcap_->write(parts, wall_clock_ns());
+  if (state == PcapWriter::State::kWriting) return;
+  const std::string why =
+      state == PcapWriter::State::kFull ? "its limit is reached" : "the file cannot be written";
+  const std::string text = "stopped after " + std::to_string(pcap_->bytes()) + " bytes: " + why;
+  MSB_WARN("capture %s", text.c_str());
+  engine_->note_event("capture", text);
 }
 
 void NetProcess::write_ports(JsonWriter& out, const std::vector<PortPublisher::Published>& ports) const {
@@ -138,6 +149,12 @@ void NetProcess::write_stats(JsonWriter& out) const {
     out.field("allowed", counts[i].allowed).field("denied", counts[i].denied).end_object();
   }
   out.end_array();
+  if (pcap_)
+    out.key("capture")
+        .begin_object()
+        .field("bytes", pcap_->bytes())
+        .field("stopped", pcap_->state() != PcapWriter::State::kWriting)
+        .end_object();
   out.field("total_bytes", engine_->total_bytes()).field("audit_lost", engine_->audit_lost());
 }
 

@@ -41,6 +41,7 @@ class NetProcess {
  private:
   NetProcess() = default;
   void write_stats(JsonWriter& out) const;
+  void capture(std::span<const ByteView> parts);
   void write_ports(JsonWriter& out, const std::vector<PortPublisher::Published>& ports) const;
   [[nodiscard]] Status replace_policy(const JsonView& request);
   SystemRandom random_;

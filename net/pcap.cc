@@ -32,17 +32,19 @@ static_assert(sizeof(RecordHeader) == 16 && WireStruct<RecordHeader>);
 constexpr std::size_t kMaxParts = 6;
 }  // namespace
 
-Result<PcapWriter> PcapWriter::create(UniqueFd file, std::uint32_t snap) {
+Result<PcapWriter> PcapWriter::create(UniqueFd file, std::uint64_t max_bytes, std::uint32_t snap) {
   FileHeader header;
   header.snap = snap;
   std::string raw(sizeof header, '\0');
   std::memcpy(raw.data(), &header, sizeof header);
   MSB_TRY(write_all(file.get(), raw).with_context("write the capture"));
-  return PcapWriter(std::move(file), snap);
+  PcapWriter out(std::move(file), max_bytes, snap);
+  out.bytes_ = raw.size();
+  return out;
 }
 
-void PcapWriter::write(std::span<const ByteView> parts, std::int64_t wall_ns) {
-  if (failed_ || parts.size() > kMaxParts) return;
+PcapWriter::State PcapWriter::write(std::span<const ByteView> parts, std::int64_t wall_ns) {
+  if (state_ != State::kWriting || parts.size() > kMaxParts) return state_;
   std::size_t length = 0;
   for (const ByteView part : parts) length += part.size();
   RecordHeader header;
@@ -50,6 +52,8 @@ void PcapWriter::write(std::span<const ByteView> parts, std::int64_t wall_ns) {
   header.nanoseconds = static_cast<std::uint32_t>(wall_ns % 1'000'000'000);
   header.captured = static_cast<std::uint32_t>(std::min<std::size_t>(length, snap_));
   header.length = static_cast<std::uint32_t>(length);
+  const std::size_t size = sizeof header + header.captured.get();
+  if (max_bytes_ != 0 && (bytes_ > max_bytes_ || size > max_bytes_ - bytes_)) return state_ = State::kFull;
   std::array<iovec, kMaxParts + 1> vectors{};
   std::size_t count = 0;
   vectors[count++] = {&header, sizeof header};
@@ -61,7 +65,9 @@ void PcapWriter::write(std::span<const ByteView> parts, std::int64_t wall_ns) {
     left -= take;
   }
   const ssize_t wrote = ::writev(file_.get(), vectors.data(), static_cast<int>(count));
-  failed_ = wrote != static_cast<ssize_t>(sizeof header + header.captured.get());
+  if (wrote != static_cast<ssize_t>(size)) return state_ = State::kFailed;
+  bytes_ += size;
+  return state_;
 }
 
 }  // namespace msb::net

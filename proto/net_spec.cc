@@ -193,13 +193,14 @@ Status parse_limits(const JsonView& value, NetLimitsSpec& out) {
   MSB_TRY(value.only_keys({"egress_bytes_per_s", "egress_burst_bytes", "egress_packets_per_s",
                            "egress_burst_packets", "ingress_bytes_per_s", "ingress_burst_bytes",
                            "ingress_packets_per_s", "ingress_burst_packets", "max_connections",
-                           "max_total_bytes", "buffer_bytes"}));
+                           "max_total_bytes", "buffer_bytes", "pcap_bytes"}));
   MSB_TRY(parse_rate(value, "egress", out.egress));
   MSB_TRY(parse_rate(value, "ingress", out.ingress));
   MSB_ASSIGN(const std::uint64_t flows, value.get_uint_or("max_connections", 0, 1'000'000));
   out.max_connections = static_cast<std::uint32_t>(flows);
   MSB_ASSIGN(out.max_total_bytes, value.get_uint_or("max_total_bytes", 0));
   MSB_ASSIGN(out.buffer_bytes, value.get_uint_or("buffer_bytes", out.buffer_bytes, std::uint64_t{4} << 30));
+  MSB_ASSIGN(out.pcap_bytes, value.get_uint_or("pcap_bytes", out.pcap_bytes));
   if (out.buffer_bytes < (1U << 20)) return bad(value, "buffer_bytes must be at least 1 MiB");
   return {};
 }

@@ -13,7 +13,8 @@
 //           "max_queries_per_s":200,"hosts":[{"name":"db.test","addresses":["10.1.2.3"]}]},
 //    "ports":[{"bind":"127.0.0.1","host":8080,"guest":80,"protocol":"tcp","count":1}],
 //    "limits":{"egress_bytes_per_s":0,"egress_burst_bytes":0,"egress_packets_per_s":0,"egress_burst_packets":0,
-//              "ingress_…":…,"max_connections":0,"max_total_bytes":0,"buffer_bytes":67108864},
+//              "ingress_…":…,"max_connections":0,"max_total_bytes":0,"buffer_bytes":67108864,
+//              "pcap_bytes":1073741824},
 //    "proxy":{"kind":"socks5"|"socks4"|"http","address":"10.0.0.1:1080","user":""}|null,
 //    "host_alias":"host.msb.internal"}
 //
@@ -115,6 +116,7 @@ struct NetLimitsSpec {
   std::uint32_t max_connections = 0;       // TCP and UDP flows together; 0: kNetDefaultFlows
   std::uint64_t max_total_bytes = 0;       // payload, both ways; reaching it ends every flow
   std::uint64_t buffer_bytes = 64U << 20;  // all stream buffers together
+  std::uint64_t pcap_bytes = 1U << 30;     // the capture's file, after which it stops
 };
 inline constexpr std::uint32_t kNetDefaultFlows = 32768;
 

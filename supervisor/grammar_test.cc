@@ -200,5 +200,17 @@ TEST(RootDiskGrammar, ReadsBothKinds) {
   EXPECT_FALSE(parse_root_disk("tmpfsx").ok());
 }
 
+TEST(HostSocketGrammar, PathAndPort) {
+  EXPECT_EQ(parse_host_socket("/run/agent.sock:5000").value(), (HostSocket{"/run/agent.sock", 5000}));
+  EXPECT_EQ(parse_host_socket("relative:2/stream").value(), (HostSocket{"relative", 2}));
+  EXPECT_EQ(parse_host_socket("/run/a:b:4294967294").value(), (HostSocket{"/run/a:b", 4294967294U}));
+  EXPECT_EQ(format_host_socket({"/run/a:b", 7}), "/run/a:b:7");
+  for (const char* bad : {"", "/run/agent.sock", ":5000", "/run/:5000", "/run/a:", "/run/a:0", "/run/a:1",
+                          "/run/a:x", "/run/a:-1", "/run/a:4294967295", "/run/a:99999999999999999999",
+                          "/run/a:5000/dgram", "/run/a:5000/tcp"}) {
+    EXPECT_FALSE(parse_host_socket(bad)) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace msb::supervisor

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "supervisor/network.h"
 
+#include <string.h>
+
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
+#include "base/file.h"
 #include "proto/net_spec.h"
 #include "supervisor/grammar.h"
 
@@ -11,6 +15,8 @@ namespace msb::supervisor {
 namespace {
 
 constexpr std::uint64_t kMaxList = 4096;
+constexpr std::size_t kMaxPassword = 255;  // of SOCKS5
+constexpr std::size_t kMaxPasswordFile = 4096;
 
 Error wrong(const JsonView& view, const std::string& text) {
   return Error{Errc::kInvalid, 0, view.path() + ": " + text};
@@ -74,6 +80,7 @@ void write_limits(const NetworkSpec& network, JsonWriter& out) {
     out.field(name + "_packets_per_s", rate.packets_per_s).field(name + "_burst_packets", rate.burst_packets);
   }
   out.field("max_connections", network.max_connections).field("max_total_bytes", network.max_total_bytes);
+  if (network.pcap_limit != 0) out.field("pcap_bytes", network.pcap_limit);
   out.end_object();
 }
 
@@ -104,7 +111,8 @@ Result<NetworkSpec> read_network(const JsonView& view, UnknownKeys unknown) {
   if (unknown == UnknownKeys::kRefuse)
     MSB_TRY(view.only_keys({"mode", "profiles", "rules", "default_egress", "default_ingress", "strict",
                             "observe", "nameservers", "dns_timeout", "rebind_protection", "egress", "ingress",
-                            "max_connections", "max_total_bytes", "proxy", "pcap"}));
+                            "max_connections", "max_total_bytes", "proxy", "proxy_password_file", "pcap",
+                            "pcap_limit"}));
   MSB_ASSIGN(const std::string mode, view.get_string_or("mode", ""));
   if (!mode.empty()) apply_mode(mode, out);
   MSB_TRY(read_strings(view, "profiles", out.profiles));
@@ -126,7 +134,9 @@ Result<NetworkSpec> read_network(const JsonView& view, UnknownKeys unknown) {
   MSB_ASSIGN(out.max_connections, view.get_uint_or("max_connections", 0));
   MSB_TRY(read_bytes(view, "max_total_bytes", out.max_total_bytes));
   MSB_ASSIGN(out.proxy, view.get_string_or("proxy", ""));
+  MSB_ASSIGN(out.proxy_password_file, view.get_string_or("proxy_password_file", ""));
   MSB_ASSIGN(out.pcap, view.get_string_or("pcap", ""));
+  MSB_TRY(read_bytes(view, "pcap_limit", out.pcap_limit));
   return out;
 }
 
@@ -154,7 +164,9 @@ void write_network(const NetworkSpec& network, JsonWriter& out) {
   if (network.max_connections != 0) out.field("max_connections", network.max_connections);
   if (network.max_total_bytes != 0) out.field("max_total_bytes", network.max_total_bytes);
   text("proxy", network.proxy);
+  text("proxy_password_file", network.proxy_password_file);
   text("pcap", network.pcap);
+  if (network.pcap_limit != 0) out.field("pcap_limit", network.pcap_limit);
   out.end_object();
 }
 
@@ -190,6 +202,21 @@ void write_net_policy(const NetworkSpec& network, JsonWriter& out) {
   out.field("strict", network.strict).field("observe", network.observe).end_object();
 }
 
+Result<std::string> net_secrets_json(const NetworkSpec& network) {
+  MSB_ASSIGN(std::string password, read_file(network.proxy_password_file, kMaxPasswordFile));
+  if (password.ends_with('\n')) password.pop_back();
+  const bool control = std::any_of(password.begin(), password.end(),
+                                   [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  const bool fine = !password.empty() && password.size() <= kMaxPassword && !control && is_utf8(password);
+  JsonWriter out;
+  out.begin_object().field("proxy_password", fine ? password : std::string()).end_object();
+  ::explicit_bzero(password.data(), password.size());
+  if (!fine)
+    return make_error(Errc::kInvalid, "%s: a password is one line of 1 to %zu bytes of UTF-8",
+                      network.proxy_password_file.c_str(), kMaxPassword);
+  return std::move(out).take();
+}
+
 std::string net_config_json(const NetworkSpec& network) {
   JsonWriter out;
   write_net_config(network, out);
@@ -207,6 +234,15 @@ Status check_network(const NetworkSpec& network) {
   }
   if (!network.pcap.empty() && network.pcap.front() != '/')
     return make_error(Errc::kInvalid, "network.pcap: must be an absolute path");
+  if (network.pcap_limit != 0 && network.pcap.empty())
+    return make_error(Errc::kInvalid, "network.pcap_limit: there is no capture to limit");
+  if (!network.proxy_password_file.empty()) {
+    if (network.proxy_password_file.front() != '/')
+      return make_error(Errc::kInvalid, "network.proxy_password_file: must be an absolute path");
+    if (network.proxy.find('@') == std::string::npos || network.proxy.starts_with("socks4:"))
+      return make_error(Errc::kInvalid,
+                        "network.proxy_password_file: needs a socks5 or http proxy with a user");
+  }
   const auto parsed = proto::NetSpec::parse(net_config_json(network));
   if (!parsed) return Error(parsed.error()).with_context("network");
   return {};

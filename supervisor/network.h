@@ -19,6 +19,9 @@ void write_network(const NetworkSpec& network, JsonWriter& out);
 // What msb-net is told. The link's addresses are the same in every sandbox: each has a link of its own.
 void write_net_config(const NetworkSpec& network, JsonWriter& out);
 [[nodiscard]] std::string net_config_json(const NetworkSpec& network);
+// The document for its --secrets-fd, with the password out of proxy_password_file (which is read: one line of
+// 1 to 255 bytes of UTF-8 without control characters). Wipe it after use.
+[[nodiscard]] Result<std::string> net_secrets_json(const NetworkSpec& network);
 // Its member "policy" alone, as the control operation that replaces it sends it.
 void write_net_policy(const NetworkSpec& network, JsonWriter& out);
 

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -21,6 +22,7 @@
 #include "base/json.h"
 #include "base/subprocess.h"
 #include "supervisor/grammar.h"
+#include "supervisor/network.h"
 #include "supervisor/sandbox_impl.h"
 #include "supervisor/vm_spec_builder.h"
 
@@ -185,6 +187,13 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
   input.ready_fd = 4;
   const bool attached = options.lifetime == Lifetime::kAttached;
   if (attached) input.leash_fd = 5;
+  UniqueFd secrets;
+  if (!record.spec.network.proxy_password_file.empty()) {
+    MSB_ASSIGN(std::string json, net_secrets_json(record.spec.network));
+    MSB_ASSIGN(secrets, spec_descriptor(json));
+    ::explicit_bzero(json.data(), json.size());
+    input.secrets_fd = 6;
+  }
   input.clock_ns = wall_clock_ns();
   MSB_TRY(write_file_atomic(directory.get(), "vm.json", vm_spec_json(input), 0600, Durability::kBuffered));
   input.entropy.resize(64);
@@ -212,6 +221,7 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
   spawn_options.argv = {"msb-vmm", "--spec-fd", "3"};
   spawn_options.fds = {{log.get(), STDERR_FILENO}, {spec_fd.get(), 3}, {ready.write.get(), 4}};
   if (attached) spawn_options.fds.push_back({leash_pipe.read.get(), 5});
+  if (secrets) spawn_options.fds.push_back({secrets.get(), 6});
   spawn_options.new_session = true;
   MSB_ASSIGN(const Orphan vmm, spawn_orphan(spawn_options));
   ready.write.reset();

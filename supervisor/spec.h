@@ -116,7 +116,9 @@ struct NetworkSpec {
   std::uint64_t max_connections = 0;  // 0: msb-net's own
   std::uint64_t max_total_bytes = 0;  // 0: no limit
   std::string proxy;                  // "socks5://[USER@]ADDRESS:PORT", socks4 or http; empty: none
+  std::string proxy_password_file;    // host file, read at each start; empty: the proxy asks for none
   std::string pcap;                   // host file for the sandbox's frames; empty: none
+  std::uint64_t pcap_limit = 0;       // bytes of that file, after which the capture stops; 0: msb-net's own
   friend bool operator==(const NetworkSpec&, const NetworkSpec&) = default;
 };
 
@@ -155,9 +157,9 @@ struct SandboxSpec {
   std::vector<Patch> patches;
   std::optional<InitHandoff> init;
   NetworkSpec network;
+  std::vector<HostSocket> host_sockets;
 
   std::int64_t max_duration_ms = 0;  // 0: no limit
-  std::vector<HostSocket> host_sockets;
   std::int64_t idle_timeout_ms = 0;  // 0: never
   std::int64_t stop_timeout_ms = 10'000;
   bool ephemeral = false;  // removed when it ends

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "supervisor/network.h"
 #include "supervisor/spec.h"
 
@@ -52,8 +55,10 @@ SandboxSpec full_spec() {
   spec.network.max_connections = 100;
   spec.network.max_total_bytes = 1 << 30;
   spec.network.proxy = "socks5://me@10.0.0.1:1080";
+  spec.network.proxy_password_file = "/host/password";
   spec.host_sockets = {{"/run/agent.sock", 5000}, {"/run/a:b", 7}};
   spec.network.pcap = "/host/frames.pcap";
+  spec.network.pcap_limit = 4096;
   spec.max_duration_ms = 3'600'000;
   spec.idle_timeout_ms = 90'500;
   spec.stop_timeout_ms = 1;
@@ -175,6 +180,20 @@ TEST(NetworkSpec, WhatMsbNetCouldNotEnforce_Refused) {
   EXPECT_TRUE(refused([](NetworkSpec& n) { n.proxy = "ftp://10.0.0.1:1080"; }));
   EXPECT_FALSE(refused([](NetworkSpec& n) { n.proxy = "http://[fd00::1]:3128"; }));
   EXPECT_TRUE(refused([](NetworkSpec& n) { n.pcap = "relative"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.proxy_password_file = "/p"; }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) {
+    n.proxy = "socks5://10.0.0.1:1080";
+    n.proxy_password_file = "/p";
+  }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) {
+    n.proxy = "socks5://me@10.0.0.1:1080";
+    n.proxy_password_file = "p";
+  }));
+  EXPECT_FALSE(refused([](NetworkSpec& n) {
+    n.proxy = "http://me@10.0.0.1:1080";
+    n.proxy_password_file = "/p";
+  }));
+  EXPECT_TRUE(refused([](NetworkSpec& n) { n.pcap_limit = 4096; }));
   EXPECT_FALSE(refused([](NetworkSpec& n) { n.enabled = false; }));
   EXPECT_TRUE(refused([](NetworkSpec& n) { n.enabled = false, n.rules = {"allow@public"}; }));
 }
@@ -189,6 +208,28 @@ TEST(NetworkSpec, PresetsOfConfigurationFiles) {
   EXPECT_EQ(network("\"open\"").profiles, std::vector<std::string>{"all"});
   EXPECT_EQ(network(R"({"mode":"open"})").profiles, std::vector<std::string>{"all"});
   EXPECT_EQ(network(R"({"egress":{"bytes_per_s":"1.5M","packets_per_s":7}})").egress.bytes_per_s, 1'572'864U);
+}
+
+TEST(NetworkSecrets, APasswordIsOneLineOfText) {
+  const std::string path = testing::TempDir() + "password-" + std::to_string(::getpid());
+  const auto read = [&](std::string_view content) {
+    const UniqueFd file = open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0600).value();
+    EXPECT_TRUE(write_all(file.get(), content));
+    NetworkSpec network;
+    network.proxy_password_file = path;
+    return net_secrets_json(network);
+  };
+  EXPECT_EQ(read("s3 cret\"\n").value(), R"({"proxy_password":"s3 cret\""})");
+  EXPECT_TRUE(read(std::string(255, 'x')));
+  for (const std::string& bad :
+       {std::string(), std::string("\n"), std::string("two\nlines"), std::string("a\0b", 3),
+        std::string("\xff"), std::string(256, 'x'), std::string(5000, 'x')}) {
+    EXPECT_FALSE(read(bad)) << bad.size();
+  }
+  ::unlink(path.c_str());
+  NetworkSpec missing;
+  missing.proxy_password_file = path;
+  EXPECT_FALSE(net_secrets_json(missing));
 }
 
 }  // namespace

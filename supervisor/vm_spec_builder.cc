@@ -161,14 +161,15 @@ std::string vm_spec_json(const LaunchInput& input) {
   if (network) {
     out.key("config");
     write_net_config(spec.network, out);
+    if (input.secrets_fd) out.field("secrets_fd", *input.secrets_fd);
     if (!spec.network.pcap.empty()) out.field("pcap", spec.network.pcap);
   }
   out.end_object();
-  out.key("guest");
   out.key("host_sockets").begin_array();
   for (const HostSocket& socket : spec.host_sockets)
     out.begin_object().field("port", socket.port).field("path", socket.path).end_object();
   out.end_array();
+  out.key("guest");
   guest_config(input).write(out);
   out.key("main");
   if (input.record->main_json.empty()) {

@@ -24,6 +24,7 @@ struct LaunchInput {
   const StoredImage* image = nullptr;
   const Installation* installation = nullptr;
   std::optional<int> leash_fd;  // numbers in msb-vmm
+  std::optional<int> secrets_fd;
   int ready_fd = -1;
   std::int64_t clock_ns = 0;
   std::string entropy;

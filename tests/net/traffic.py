@@ -39,6 +39,21 @@ def tcp_udp_icmp_over_both_families(w, build):
             need("Malformed" not in out, "tshark finds malformed frames")
 
 
+def a_capture_ends_at_its_limit(w, build):
+    with Net(w, build, pcap=True, limits={"pcap_bytes": 100000}) as n:
+        dial(w.guest, "1.2.3.4", 7).close()
+        need(not n.control(op="stats")["capture"]["stopped"], "not before")
+        read_all(dial(w.guest, "93.184.216.34", 9002))
+        capture = n.control(op="stats")["capture"]
+        size = os.path.getsize(n.pcap_path)
+        need(capture == {"bytes": size, "stopped": True}, "%s, file of %d bytes" % (capture, size))
+        need(24 < size <= 100000, "the file has %d bytes" % size)
+        said = [e["text"] for e in n.audit() if e["event"] == "capture"]
+        need(len(said) == 1 and "its limit is reached" in said[0], "the audit stream says so once: %s" % said)
+        sh("tcpdump", "-nn", "-r", n.pcap_path, "-c", "3")
+        need(read_all(dial(w.guest, "93.184.216.34", 9002)) == b"d" * 6000000, "traffic goes on")
+
+
 def half_close_both_ways(w, build):
     with Net(w, build) as n:
         s = dial(w.guest, "93.184.216.34", 9001)
@@ -174,4 +189,4 @@ def real_servers(w, build):
             need(sh("cmp", out, os.path.join(site, "big"), check=False).returncode == 0, "curl fetched other bytes (vnet %s, mtu %d)" % (vnet, mtu))
 
 
-TESTS = [tcp_udp_icmp_over_both_families, half_close_both_ways, refusals_are_true_and_quick, publishing, limits_hold, observe_mode_writes_the_list, many_flows_and_churn, real_servers]
+TESTS = [tcp_udp_icmp_over_both_families, a_capture_ends_at_its_limit, half_close_both_ways, refusals_are_true_and_quick, publishing, limits_hold, observe_mode_writes_the_list, many_flows_and_churn, real_servers]

@@ -105,7 +105,7 @@ class Net:
         os.close(wfd)
         fds = (r, theirs.fileno(), ctl_theirs.fileno(), audit, pcap)
         self.err = open(os.path.join(w.tmp, "msb-net.err"), "w+")
-        self.p = w.spawn(w.host, os.path.join(build, "libexec/msb/msb-net"), "--config-fd", str(r), "--frame-fd", str(theirs.fileno()), "--control-fd", str(ctl_theirs.fileno()), *more_fds, "--confinement", confinement, pass_fds=fds, stderr=self.err)
+        self.p = w.spawn(w.host, os.path.join(build, "libexec/msb/msb-net"), "--config-fd", str(r), "--frame-fd", str(theirs.fileno()), "--control-fd", str(ctl_theirs.fileno()), *more_fds, "--confinement", confinement, pass_fds=fds, stdout=subprocess.DEVNULL, stderr=self.err)
         for fd in (r, audit, pcap):
             os.close(fd)
         theirs.close(); ctl_theirs.close()

@@ -41,12 +41,14 @@ enum NetOption : int {
   kProxy,
   kSocks4User,
   kSocks5User,
+  kProxyPasswordFile,
   kPcap,
+  kPcapLimit,
 };
 
 // The policy's options come first.
 constexpr std::size_t kPolicyOptions = 8;
-constexpr std::array<Option, 27> kOptions = {{
+constexpr std::array<Option, 29> kOptions = {{
     {kNet, "net", 0, "PROFILE,...", "public (default), private, host; or all, or none"},
     {kNetRule, "net-rule", 0, "RULE,...",
      "Rules tried first, in order: deny@10.0.0.0/8, allow@*.debian.org:tcp:443"},
@@ -74,8 +76,11 @@ constexpr std::array<Option, 27> kOptions = {{
     {kMaxBytes, "net-max-bytes", 0, "SIZE", "Bytes it may move in all"},
     {kProxy, "proxy", 0, "URL", "Reach the world through socks4://, socks5:// or http://ADDRESS:PORT"},
     {kSocks4User, "socks4-user-id", 0, "NAME", "User for a SOCKS4 proxy"},
-    {kSocks5User, "socks5-username", 0, "NAME", "User for a SOCKS5 proxy that asks no password"},
+    {kSocks5User, "socks5-username", 0, "NAME", "User for a SOCKS5 proxy"},
+    {kProxyPasswordFile, "proxy-password-file", 0, "FILE",
+     "File with that user's password, read at each start"},
     {kPcap, "pcap", 0, "FILE", "Record its frames for tcpdump and Wireshark"},
+    {kPcapLimit, "pcap-limit", 0, "SIZE", "Stop recording at this size (1G)"},
 }};
 
 std::string_view option_name(int id) { return kOptions[static_cast<std::size_t>(id - kFirstNetOption)].name; }
@@ -172,6 +177,8 @@ std::uint64_t* limit(int id, NetworkSpec& network) {
       return &network.max_connections;
     case kMaxBytes:
       return &network.max_total_bytes;
+    case kPcapLimit:
+      return &network.pcap_limit;
     default:
       return nullptr;
   }
@@ -205,6 +212,10 @@ Status apply_rest(const Given& given, NetworkSpec& network) {
     case kProxy:
       network.proxy = value;
       break;
+    case kProxyPasswordFile: {
+      MSB_ASSIGN(network.proxy_password_file, absolute_path(value));
+      break;
+    }
     case kPcap: {
       MSB_ASSIGN(network.pcap, absolute_path(value));
       break;
