@@ -21,30 +21,31 @@ constexpr int kReadsPerEvent = 4;
 constexpr std::size_t kMaxParts = 6;
 }  // namespace
 
-FramePort::FramePort(EventLoop& loop, UniqueFd socket, bool vnet_hdr)
+SocketFramePort::SocketFramePort(EventLoop& loop, UniqueFd socket, bool vnet_hdr)
     : loop_(loop), socket_(std::move(socket)), vnet_hdr_(vnet_hdr), in_(new std::uint8_t[kInSize]) {}
 
-FramePort::~FramePort() {
+SocketFramePort::~SocketFramePort() {
   if (token_.valid()) loop_.remove(token_);
 }
 
-Result<std::unique_ptr<FramePort>> FramePort::create(EventLoop& loop, UniqueFd socket, bool vnet_hdr) {
+Result<std::unique_ptr<SocketFramePort>> SocketFramePort::create(EventLoop& loop, UniqueFd socket,
+                                                                 bool vnet_hdr) {
   MSB_TRY(set_nonblocking(socket.get(), true));
   // Room for a few of the largest frames; the kernel caps it by its own limit.
   const int size = 4 * 1024 * 1024;
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
   (void)::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-  return std::unique_ptr<FramePort>(new FramePort(loop, std::move(socket), vnet_hdr));
+  return std::unique_ptr<SocketFramePort>(new SocketFramePort(loop, std::move(socket), vnet_hdr));
 }
 
-Status FramePort::start(Handlers handlers) {
+Status SocketFramePort::start(Handlers handlers) {
   handlers_ = std::move(handlers);
   interest_ = EPOLLIN;
   MSB_ASSIGN(token_, loop_.add(socket_.get(), interest_, [this](std::uint32_t events) { on_event(events); }));
   return {};
 }
 
-void FramePort::update_interest() {
+void SocketFramePort::update_interest() {
   if (closed_) return;
   const std::uint32_t wanted =
       (reading_ ? std::uint32_t{EPOLLIN} : 0U) | (backlog_.empty() ? 0U : std::uint32_t{EPOLLOUT});
@@ -53,7 +54,7 @@ void FramePort::update_interest() {
   if (auto status = loop_.modify(token_, wanted); !status) close(std::move(status));
 }
 
-void FramePort::close(Status why) {
+void SocketFramePort::close(Status why) {
   if (closed_) return;
   closed_ = true;
   loop_.remove(token_);
@@ -61,12 +62,12 @@ void FramePort::close(Status why) {
   if (handlers_.on_closed) handlers_.on_closed(std::move(why));
 }
 
-void FramePort::set_reading(bool on) {
+void SocketFramePort::set_reading(bool on) {
   reading_ = on;
   update_interest();
 }
 
-void FramePort::on_event(std::uint32_t events) {
+void SocketFramePort::on_event(std::uint32_t events) {
   if ((events & EPOLLOUT) != 0) write_backlog();
   if (closed_) return;
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (reading_ || (events & (EPOLLHUP | EPOLLERR)) != 0))
@@ -75,7 +76,7 @@ void FramePort::on_event(std::uint32_t events) {
   flush();
 }
 
-void FramePort::read_frames() {
+void SocketFramePort::read_frames() {
   for (int round = 0; round < kReadsPerEvent && !closed_; ++round) {
     if (in_begin_ > 0) {
       std::memmove(in_.get(), in_.get() + in_begin_, in_end_ - in_begin_);
@@ -97,7 +98,7 @@ void FramePort::read_frames() {
   }
 }
 
-void FramePort::dispatch() {
+void SocketFramePort::dispatch() {
   const std::size_t extra = vnet_hdr_ ? sizeof(VnetHeader) : 0;
   while (in_end_ - in_begin_ >= sizeof(Be32) && !closed_) {
     Be32 prefix;
@@ -122,7 +123,7 @@ void FramePort::dispatch() {
   if (handlers_.on_batch_end) handlers_.on_batch_end();
 }
 
-bool FramePort::send(std::span<const ByteView> parts, const VnetHeader& header) {
+bool SocketFramePort::send(std::span<const ByteView> parts, const VnetHeader& header) {
   if (closed_) return false;
   MSB_CHECK(parts.size() <= kMaxParts);
   std::size_t length = vnet_hdr_ ? sizeof(VnetHeader) : 0;
@@ -157,7 +158,7 @@ bool FramePort::send(std::span<const ByteView> parts, const VnetHeader& header) 
   return true;
 }
 
-void FramePort::flush() {
+void SocketFramePort::flush() {
   if (collected_.empty() || closed_) return;
   if (backlog_.empty()) {
     const ByteView all = collected_;
@@ -170,7 +171,7 @@ void FramePort::flush() {
 }
 
 // Only with an empty backlog. What is not taken becomes the backlog.
-void FramePort::write_out(std::span<const ByteView> parts) {
+void SocketFramePort::write_out(std::span<const ByteView> parts) {
   std::array<iovec, kMaxParts + 2> vectors{};
   std::size_t count = 0;
   std::size_t total = 0;
@@ -203,7 +204,7 @@ void FramePort::write_out(std::span<const ByteView> parts) {
   }
 }
 
-void FramePort::write_backlog() {
+void SocketFramePort::write_backlog() {
   while (backlog_done_ < backlog_.size()) {
     const ssize_t sent = ::send(socket_.get(), backlog_.data() + backlog_done_,
                                 backlog_.size() - backlog_done_, MSG_NOSIGNAL | MSG_DONTWAIT);

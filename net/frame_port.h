@@ -52,9 +52,9 @@ struct FramePortCounters {
   std::uint64_t dropped_out = 0;
 };
 
+// The guest's end of the link as the services see it.
 class FramePort {
  public:
-  static constexpr std::size_t kMaxFrame = 65535 + 14 + 40;  // a full IPv6 packet behind its Ethernet header
   using FrameHandler = std::function<void(ByteView frame, const VnetHeader& header)>;
 
   struct Handlers {
@@ -66,25 +66,37 @@ class FramePort {
     std::function<void(std::span<const ByteView>)> tap_out;
   };
 
-  // `socket`: a connected stream socket. Handlers run on the loop's thread.
-  [[nodiscard]] static Result<std::unique_ptr<FramePort>> create(EventLoop& loop, UniqueFd socket,
-                                                                 bool vnet_hdr);
-  ~FramePort();
-  [[nodiscard]] Status start(Handlers handlers);
-  [[nodiscard]] Handlers& handlers() { return handlers_; }
-
-  [[nodiscard]] bool vnet_hdr() const { return vnet_hdr_; }
-  [[nodiscard]] bool can_send() const { return backlog_.empty(); }
+  virtual ~FramePort() = default;
+  [[nodiscard]] virtual Status start(Handlers handlers) = 0;
+  [[nodiscard]] virtual bool vnet_hdr() const = 0;
+  [[nodiscard]] virtual bool can_send() const = 0;
   // Sends one frame made of `parts` (at most 6). False if it was dropped because the queue is full.
-  bool send(std::span<const ByteView> parts, const VnetHeader& header = {});
+  virtual bool send(std::span<const ByteView> parts, const VnetHeader& header) = 0;
   // Writes out what was collected.
-  void flush();
+  virtual void flush() = 0;
   // Stops and resumes taking frames from the guest.
-  void set_reading(bool on);
-  [[nodiscard]] const FramePortCounters& counters() const { return counters_; }
+  virtual void set_reading(bool on) = 0;
+  [[nodiscard]] virtual const FramePortCounters& counters() const = 0;
+};
+
+class SocketFramePort final : public FramePort {
+ public:
+  static constexpr std::size_t kMaxFrame = 65535 + 14 + 40;  // a full IPv6 packet behind its Ethernet header
+
+  // `socket`: a connected stream socket. Handlers run on the loop's thread.
+  [[nodiscard]] static Result<std::unique_ptr<SocketFramePort>> create(EventLoop& loop, UniqueFd socket,
+                                                                       bool vnet_hdr);
+  ~SocketFramePort() override;
+  [[nodiscard]] Status start(Handlers handlers) override;
+  [[nodiscard]] bool vnet_hdr() const override { return vnet_hdr_; }
+  [[nodiscard]] bool can_send() const override { return backlog_.empty(); }
+  bool send(std::span<const ByteView> parts, const VnetHeader& header) override;
+  void flush() override;
+  void set_reading(bool on) override;
+  [[nodiscard]] const FramePortCounters& counters() const override { return counters_; }
 
  private:
-  FramePort(EventLoop& loop, UniqueFd socket, bool vnet_hdr);
+  SocketFramePort(EventLoop& loop, UniqueFd socket, bool vnet_hdr);
   void on_event(std::uint32_t events);
   void read_frames();
   void dispatch();

@@ -5,6 +5,7 @@
 //
 // The input is a list of actions, each an operation byte and its arguments (see Guest::act). Frames are made
 // right enough to get past the first checks where the operation says so; a raw frame is taken as it comes.
+// The batch of frames goes on after an operation above 127.
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,7 +17,6 @@
 
 #include "base/json.h"
 #include "base/log.h"
-#include "base/socket.h"
 #include "net/net_process.h"
 
 namespace {
@@ -91,15 +91,45 @@ class Input {
   ByteView rest_;
 };
 
+// The guest's end of the link without a socket: frames are handed over and collected in place. The framing of
+// the real one has a target of its own, frame_port_fuzz.cc.
+class FakePort final : public FramePort {
+ public:
+  Status start(Handlers handlers) override {
+    handlers_ = std::move(handlers);
+    return {};
+  }
+  bool vnet_hdr() const override { return true; }
+  bool can_send() const override { return true; }
+  bool send(std::span<const ByteView> parts, const VnetHeader&) override {
+    Bytes& frame = sent_.emplace_back();
+    for (const ByteView part : parts) frame.insert(frame.end(), part.begin(), part.end());
+    return true;
+  }
+  void flush() override {}
+  void set_reading(bool) override {}
+  const FramePortCounters& counters() const override { return counters_; }
+
+  void take(ByteView frame, const VnetHeader& header) { handlers_.on_frame(frame, header); }
+  void end_batch() { handlers_.on_batch_end(); }
+  std::vector<Bytes> take_sent() { return std::exchange(sent_, {}); }
+
+ private:
+  Handlers handlers_;
+  FramePortCounters counters_;
+  std::vector<Bytes> sent_;
+};
+
 class Guest {
  public:
   Guest() : loop_(must(EventLoop::create())), spec_(must(proto::NetSpec::parse(spec_text()))) {
-    auto pair = must(socket_pair(SOCK_STREAM));
-    frames_ = std::move(pair.first);
-    if (!set_nonblocking(frames_.get(), true)) std::abort();
-    NetProcess::Descriptors descriptors;
-    descriptors.frame = std::move(pair.second);
-    process_ = must(NetProcess::create(*loop_, spec_, std::move(descriptors), ""));
+    auto port = std::make_unique<FakePort>();
+    port_ = port.get();
+    NetProcess::Parts parts;
+    parts.port = std::move(port);
+    parts.host_addresses =
+        std::vector<IpPrefix>{*IpPrefix::parse("127.0.0.0/8"), *IpPrefix::parse("::1/128")};
+    process_ = must(NetProcess::create(*loop_, spec_, std::move(parts)));
     if (!process_->start([](const Status&) {})) std::abort();
     const JsonDocument ready = must(JsonDocument::parse(process_->ready_json()));
     published_ = static_cast<std::uint16_t>(
@@ -107,7 +137,8 @@ class Guest {
   }
 
   void act(Input& input) {
-    switch (input.byte() % 10) {
+    const std::uint8_t operation = input.byte();
+    switch (operation % 10) {
       case 0:
         raw(input);
         break;
@@ -135,10 +166,14 @@ class Guest {
         packet(input);
         break;
     }
-    for (int i = 0; i < 2; ++i) {
-      if (!loop_->run_once(Duration{0})) std::abort();
-    }
-    read_frames();
+    if (operation < 0x80) step();
+  }
+  // The batch of frames ends, everything on the host's side that is ready happens, and what came back is
+  // read.
+  void step() {
+    port_->end_batch();
+    if (!loop_->run_once(Duration{0})) std::abort();
+    for (const Bytes& frame : port_->take_sent()) on_frame(frame);
   }
   void check() {
     const JsonDocument stats = must(JsonDocument::parse(must(process_->control(R"({"op":"stats"})"))));
@@ -147,32 +182,25 @@ class Guest {
   }
 
  private:
-  void send(ByteView frame, const VnetHeader& vnet) {
-    std::array<std::uint8_t, 4> length{};
-    const auto size = static_cast<std::uint32_t>(frame.size() + sizeof vnet);
-    for (int i = 0; i < 4; ++i)
-      length[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(size >> (24 - 8 * i));
-    Bytes out(length.begin(), length.end());
-    out.resize(4 + sizeof vnet);
-    std::memcpy(out.data() + 4, &vnet, sizeof vnet);
-    out.insert(out.end(), frame.begin(), frame.end());
-    (void)::send(frames_.get(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  }
-  // An upper-layer payload behind right headers; its checksum is said to be left to the receiver.
-  void send_ip(bool v6, std::uint8_t protocol, ByteView payload, std::uint8_t gso) {
+  void send_ethernet(std::uint16_t type, ByteView payload, const VnetHeader& vnet) {
     ByteWriter out;
     EthernetHeader ethernet;
     ethernet.destination = spec_.guest.gateway_mac;
     ethernet.source = spec_.guest.mac;
-    ethernet.type = v6 ? kEtherTypeIpv6 : kEtherTypeIpv4;
+    ethernet.type = type;
     out.put(ethernet);
+    out.put_bytes(payload);
+    port_->take(out.view(), vnet);
+  }
+  // An upper-layer payload behind right headers; its checksum is said to be left to the receiver.
+  void send_ip(bool v6, std::uint8_t protocol, ByteView payload) {
+    ByteWriter out;
     put_ip_header(out, v6 ? kGuest6 : kGuest4, v6 ? kGate6 : kGate4, protocol, payload.size());
     out.put_bytes(payload);
     VnetHeader vnet;
     vnet.flags = VnetHeader::kNeedsChecksum;
-    vnet.gso_type = gso;
     vnet.checksum_start = static_cast<std::uint16_t>(v6 ? 54 : 34);
-    send(out.view(), vnet);
+    send_ethernet(v6 ? kEtherTypeIpv6 : kEtherTypeIpv4, out.view(), vnet);
   }
 
   void raw(Input& input) {
@@ -181,22 +209,17 @@ class Guest {
     vnet.gso_type = input.byte();
     vnet.checksum_start = input.byte();
     const std::size_t length = input.byte() * 8U;
-    send(input.take(length), vnet);
+    port_->take(input.take(length), vnet);
   }
   // Behind right MAC addresses: ARP, DHCP, neighbour discovery, extension headers, fragments.
   void packet(Input& input) {
-    ByteWriter out;
-    EthernetHeader ethernet;
-    ethernet.destination = spec_.guest.gateway_mac;
-    ethernet.source = spec_.guest.mac;
     constexpr std::array<std::uint16_t, 4> kTypes{kEtherTypeArp, kEtherTypeIpv4, kEtherTypeIpv6, 0x1234};
-    ethernet.type = kTypes[input.byte() % 4];
-    out.put(ethernet);
-    out.put_bytes(input.take(input.byte() * 4U));
+    const std::uint16_t type = kTypes[input.byte() % 4];
     VnetHeader vnet;
     vnet.flags = VnetHeader::kNeedsChecksum;
     vnet.checksum_start = 14;
-    send(out.view(), vnet);
+    const std::size_t length = input.byte() * 4U;
+    send_ethernet(type, input.take(length), vnet);
   }
   void tcp(Input& input) {
     const std::uint8_t which = input.byte();
@@ -221,7 +244,7 @@ class Guest {
       flow.next += static_cast<std::uint32_t>(payload.size());
       if ((header.flags & (kTcpSyn | kTcpFin)) != 0) ++flow.next;
     }
-    send_ip(v6, kIpProtocolTcp, out.view(), VnetHeader::kGsoNone);
+    send_ip(v6, kIpProtocolTcp, out.view());
   }
   void udp(Input& input) {
     const std::uint8_t which = input.byte();
@@ -233,7 +256,7 @@ class Guest {
     ByteWriter out;
     out.put(header);
     out.put_bytes(payload);
-    send_ip((which & 8) != 0, kIpProtocolUdp, out.view(), VnetHeader::kGsoNone);
+    send_ip((which & 8) != 0, kIpProtocolUdp, out.view());
   }
   void echo(Input& input) {
     const std::uint8_t which = input.byte();
@@ -241,14 +264,7 @@ class Guest {
     const Bytes packet =
         make_icmp(v6 ? kGuest6 : kGuest4, v6 ? kGate6 : kGate4, v6 ? kIcmpv6EchoRequest : kIcmpEchoRequest, 0,
                   which, input.take(input.byte()));
-    ByteWriter out;
-    EthernetHeader ethernet;
-    ethernet.destination = spec_.guest.gateway_mac;
-    ethernet.source = spec_.guest.mac;
-    ethernet.type = v6 ? kEtherTypeIpv6 : kEtherTypeIpv4;
-    out.put(ethernet);
-    out.put_bytes(packet);
-    send(out.view(), {});
+    send_ethernet(v6 ? kEtherTypeIpv6 : kEtherTypeIpv4, packet, {});
   }
   void host_side(std::uint8_t what) {
     if (UniqueFd client = listener().accept()) clients_.push_back(std::move(client));
@@ -290,26 +306,8 @@ class Guest {
     (void)process_->control(requests[what % requests.size()]).ok();
   }
   // What msb-net sends tells the sequence numbers that it expects, and who dials.
-  void read_frames() {
-    std::array<std::uint8_t, 65536> buffer{};
-    for (;;) {
-      const ssize_t got = ::recv(frames_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-      if (got <= 0) break;
-      in_.insert(in_.end(), buffer.begin(), buffer.begin() + got);
-    }
-    std::size_t at = 0;
-    while (in_.size() - at >= 4) {
-      const std::size_t length = (std::size_t{in_[at]} << 24) | (std::size_t{in_[at + 1]} << 16) |
-                                 (std::size_t{in_[at + 2]} << 8) | in_[at + 3];
-      if (in_.size() - at - 4 < length) break;
-      on_frame(ByteView(in_).subspan(at + 4, length));
-      at += 4 + length;
-    }
-    in_.erase(in_.begin(), in_.begin() + static_cast<std::ptrdiff_t>(at));
-  }
-  void on_frame(ByteView bytes) {
-    if (bytes.size() < sizeof(VnetHeader) + sizeof(EthernetHeader)) std::abort();
-    const ByteView packet = bytes.subspan(sizeof(VnetHeader));
+  void on_frame(ByteView packet) {
+    if (packet.size() < sizeof(EthernetHeader)) std::abort();
     const std::uint16_t type = static_cast<std::uint16_t>(packet[12] * 256U + packet[13]);
     if (type == kEtherTypeArp) return;
     IpPacket parsed;
@@ -339,13 +337,12 @@ class Guest {
   };
   std::unique_ptr<EventLoop> loop_;
   proto::NetSpec spec_;
-  UniqueFd frames_;
   std::unique_ptr<NetProcess> process_;
+  FakePort* port_;  // of process_
   std::uint16_t published_ = 0;
   std::uint16_t inbound_peer_ = 0;
   std::map<Key, Flow> flows_;
   std::vector<UniqueFd> clients_;
-  Bytes in_;
 };
 
 }  // namespace
@@ -359,6 +356,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Guest guest;
   Input input(data, std::min<std::size_t>(size, 8192));
   while (!input.empty()) guest.act(input);
+  guest.step();
   guest.check();
   return 0;
 }

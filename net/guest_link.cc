@@ -98,7 +98,7 @@ void GuestLink::send_frame(const MacAddress& destination, std::uint16_t type, By
   std::memcpy(raw.data(), &header, sizeof header);
   const std::array<ByteView, 2> parts{ByteView(raw), payload};
   charge_ingress(sizeof header + payload.size());
-  if (!port_.send(parts)) drop(Drop::kOutputFull);
+  if (!port_.send(parts, {})) drop(Drop::kOutputFull);
 }
 
 void GuestLink::send_packet(ByteView packet) {

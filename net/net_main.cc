@@ -129,14 +129,15 @@ Status run(const Arguments& arguments) {
     MSB_ASSIGN(const std::string answer, explain(engine, *arguments.explain, arguments.protocol));
     return write_all(STDOUT_FILENO, answer + "\n");
   }
-  MSB_ASSIGN(std::string password, read_proxy_password(arguments.secrets_fd));
-  NetProcess::Descriptors descriptors;
-  MSB_ASSIGN(descriptors.frame, inherit(arguments.frame_fd));
+  NetProcess::Parts parts;
+  MSB_ASSIGN(parts.proxy_password, read_proxy_password(arguments.secrets_fd));
+  MSB_ASSIGN(UniqueFd frames, inherit(arguments.frame_fd));
+  MSB_ASSIGN(parts.port, SocketFramePort::create(*loop, std::move(frames), spec.vnet_hdr));
   if (arguments.audit_fd >= 0) {
-    MSB_ASSIGN(descriptors.audit, inherit(arguments.audit_fd));
+    MSB_ASSIGN(parts.audit, inherit(arguments.audit_fd));
   }
   if (arguments.pcap_fd >= 0) {
-    MSB_ASSIGN(descriptors.pcap, inherit(arguments.pcap_fd));
+    MSB_ASSIGN(parts.pcap, inherit(arguments.pcap_fd));
   }
   // Tens of thousands of flows need as many descriptors as we may have.
   rlimit files{};
@@ -144,8 +145,7 @@ Status run(const Arguments& arguments) {
     files.rlim_cur = files.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &files);
   }
-  MSB_ASSIGN(const std::unique_ptr<NetProcess> process,
-             NetProcess::create(*loop, spec, std::move(descriptors), std::move(password)));
+  MSB_ASSIGN(const std::unique_ptr<NetProcess> process, NetProcess::create(*loop, spec, std::move(parts)));
   UniqueFd etc;
   if (spec.dns.upstreams.empty()) {
     // The directory, because resolv.conf is replaced rather than rewritten.

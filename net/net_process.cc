@@ -14,21 +14,25 @@ AddressClassifier make_classifier(const proto::NetSpec& spec) {
 }
 
 Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const proto::NetSpec& spec,
-                                                       Descriptors descriptors, std::string proxy_password) {
+                                                       Parts parts) {
   std::unique_ptr<NetProcess> out(new NetProcess());
   out->engine_ = std::make_unique<Engine>(Policy::build(spec.policy), make_classifier(spec));
   Engine* engine = out->engine_.get();
   engine->set_max_total_bytes(spec.limits.max_total_bytes);
-  if (descriptors.audit) engine->set_audit(std::move(descriptors.audit));
-  MSB_ASSIGN(out->host_addresses_,
-             HostAddresses::create(loop, [engine](const std::vector<IpPrefix>& prefixes) {
-               engine->classifier().set_host_prefixes(prefixes);
-             }));
-  MSB_ASSIGN(out->port_, FramePort::create(loop, std::move(descriptors.frame), spec.vnet_hdr));
+  if (parts.audit) engine->set_audit(std::move(parts.audit));
+  if (parts.host_addresses) {
+    engine->classifier().set_host_prefixes(*parts.host_addresses);
+  } else {
+    MSB_ASSIGN(out->host_addresses_,
+               HostAddresses::create(loop, [engine](const std::vector<IpPrefix>& prefixes) {
+                 engine->classifier().set_host_prefixes(prefixes);
+               }));
+  }
+  out->port_ = std::move(parts.port);
   out->link_ = std::make_unique<GuestLink>(loop, *out->port_, spec.guest, spec.limits);
   out->dns_ = std::make_unique<DnsProxy>(loop, *engine, out->random_, spec);
   out->tcp_ = std::make_unique<TcpService>(loop, *out->link_, *engine, *out->dns_, out->random_, spec,
-                                           std::move(proxy_password));
+                                           std::move(parts.proxy_password));
   const std::uint32_t max_flows =
       spec.limits.max_connections != 0 ? spec.limits.max_connections : proto::kNetDefaultFlows;
   out->udp_ = std::make_unique<UdpRelay>(loop, *out->link_, *engine, *out->dns_, max_flows);
@@ -37,8 +41,8 @@ Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const pr
   for (const proto::NetPortSpec& port : spec.ports) MSB_TRY(out->publisher_->add(port));
   out->stack_ = std::make_unique<Stack>(
       loop, Stack::Services{*engine, *out->link_, *out->tcp_, *out->udp_, *out->icmp_});
-  if (descriptors.pcap) {
-    MSB_ASSIGN(PcapWriter writer, PcapWriter::create(std::move(descriptors.pcap), spec.limits.pcap_bytes));
+  if (parts.pcap) {
+    MSB_ASSIGN(PcapWriter writer, PcapWriter::create(std::move(parts.pcap), spec.limits.pcap_bytes));
     out->pcap_.emplace(std::move(writer));
   }
   for (const std::string& warning : engine->policy().warnings()) MSB_WARN("policy: %s", warning.c_str());

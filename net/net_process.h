@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "net/dns_proxy.h"
 #include "net/host_addresses.h"
@@ -16,15 +17,17 @@ namespace msb::net {
 
 class NetProcess {
  public:
-  struct Descriptors {
-    UniqueFd frame;
-    UniqueFd audit;
+  struct Parts {
+    std::unique_ptr<FramePort> port;
+    UniqueFd audit;  // may be none, as may what follows
     UniqueFd pcap;
+    std::string proxy_password;
+    // Given: these are the host's own addresses, and the system's are not watched.
+    std::optional<std::vector<IpPrefix>> host_addresses;
   };
-  // Opens everything that needs rights: listeners, rtnetlink. `proxy_password` may be empty.
+  // Opens everything that needs rights: listeners, rtnetlink.
   [[nodiscard]] static Result<std::unique_ptr<NetProcess>> create(EventLoop& loop, const proto::NetSpec& spec,
-                                                                  Descriptors descriptors,
-                                                                  std::string proxy_password);
+                                                                  Parts parts);
   // Frames are taken from here on; `on_end` once the other end has gone.
   [[nodiscard]] Status start(std::function<void(Status)> on_end);
 
