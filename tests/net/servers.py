@@ -19,7 +19,11 @@ def serve_tcp(ns, addr, port, handler):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((addr, port))
     s.listen(512)
+    serve_listener(s, handler)
+    return s
 
+
+def serve_listener(s, handler):
     def loop():
         while True:
             try:
@@ -32,7 +36,6 @@ def serve_tcp(ns, addr, port, handler):
         with contextlib.suppress(OSError), c:
             handler(c)
     threading.Thread(target=loop, daemon=True).start()
-    return s
 
 
 def echo(c):
@@ -65,6 +68,49 @@ def http_ok(c):
         host = re.search(rb"(?i)host: *([^\r\n]*)", head)
         body = b"host=" + (host.group(1) if host else b"")
         c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def exact(c, n):
+    out = b""
+    while len(out) < n:
+        piece = c.recv(n - len(out))
+        if not piece:
+            raise OSError("the other end has gone")
+        out += piece
+    return out
+
+
+def socks5_server(ns, user, password, log):
+    """A handler for serve_tcp(): a SOCKS5 proxy (RFC 1928) for IPv4 that insists on a user and password (RFC 1929)."""
+    def handle(c):
+        _, count = exact(c, 2)
+        if 2 not in exact(c, count):
+            return c.sendall(b"\5\xff")
+        c.sendall(b"\5\2")
+        name = exact(c, exact(c, 2)[1])
+        good = (name, exact(c, exact(c, 1)[0])) == (user, password)
+        c.sendall(b"\1\0" if good else b"\1\1")
+        if not good:
+            return log.append("wrong password")
+        kind = exact(c, 4)
+        if kind != b"\5\1\0\1":
+            return log.append("refused %r" % kind)
+        where = socket.inet_ntoa(exact(c, 4)), struct.unpack(">H", exact(c, 2))[0]
+        log.append("%s:%d" % where)
+        with in_ns(ns, socket.create_connection, where) as out:
+            c.sendall(b"\5\0\0\1" + bytes(6))
+            def back():
+                with contextlib.suppress(OSError):
+                    while data := out.recv(65536):
+                        c.sendall(data)
+                    c.shutdown(socket.SHUT_WR)
+            thread = threading.Thread(target=back, daemon=True)
+            thread.start()
+            while data := c.recv(65536):
+                out.sendall(data)
+            out.shutdown(socket.SHUT_WR)
+            thread.join()
+    return handle
 
 
 def serve_dns(ns, addr, zone, zone_log):
