@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/net_sandbox.h"
 
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include <ctime>
 #include <vector>
 
 #include "base/confine/confine.h"
@@ -13,25 +18,63 @@ namespace msb::net {
 namespace {
 
 // What one event loop over sockets needs, and what the C and C++ runtimes call beneath it.
-std::vector<confine::AllowedCall> allowed_calls() {
-  std::vector<confine::AllowedCall> out;
-  for (const int number :
-       {// the loop
-        __NR_epoll_wait, __NR_epoll_pwait, __NR_epoll_ctl, __NR_eventfd2, __NR_read, __NR_write, __NR_writev,
-        __NR_close,
-        // sockets
-        __NR_socket, __NR_connect, __NR_bind, __NR_listen, __NR_accept4, __NR_getsockname, __NR_getpeername,
-        __NR_getsockopt, __NR_setsockopt, __NR_sendto, __NR_sendmsg, __NR_recvfrom, __NR_recvmsg,
-        __NR_shutdown,
-        // resolv.conf, below the one directory that is left
-        __NR_openat, __NR_fstat, __NR_newfstatat, __NR_lseek,
-        // time, randomness, memory, end
-        __NR_clock_gettime, __NR_getrandom, __NR_brk, __NR_mmap, __NR_munmap, __NR_mremap, __NR_madvise,
-        __NR_mprotect, __NR_futex, __NR_exit, __NR_exit_group, __NR_rt_sigreturn, __NR_rt_sigaction,
-        __NR_rt_sigprocmask, __NR_restart_syscall, __NR_getpid, __NR_gettid, __NR_tgkill}) {
-    out.push_back({number, {}});
+std::vector<confine::AllowedCall> allowed_calls(int etc_fd) {
+  constexpr std::uint64_t kWholeInt = 0xffffffff;
+  constexpr std::uint64_t kTypeBits = 0xf;
+  std::vector<confine::AllowedCall> calls = {
+      // the loop
+      {__NR_epoll_wait},
+      {__NR_epoll_ctl},
+      {__NR_read},  // only when the name servers are read again
+      {__NR_write},
+      {__NR_writev},
+      {__NR_close},
+      // sockets of the internet: no local ones, no vsock, nothing raw
+      {__NR_socket, {{0, AF_INET, kWholeInt}, {1, SOCK_STREAM, kTypeBits}}},
+      {__NR_socket, {{0, AF_INET, kWholeInt}, {1, SOCK_DGRAM, kTypeBits}}},
+      {__NR_socket, {{0, AF_INET6, kWholeInt}, {1, SOCK_STREAM, kTypeBits}}},
+      {__NR_socket, {{0, AF_INET6, kWholeInt}, {1, SOCK_DGRAM, kTypeBits}}},
+      // and the one that lists the host's addresses, when they change
+      {__NR_socket, {{0, AF_NETLINK, kWholeInt}, {2, NETLINK_ROUTE, kWholeInt}}},
+      {__NR_connect},
+      {__NR_bind},
+      {__NR_listen},
+      {__NR_accept4},
+      {__NR_getsockname},
+      {__NR_getsockopt},
+      {__NR_setsockopt},
+      {__NR_sendto},
+      {__NR_sendmsg},
+      {__NR_recvfrom},
+      {__NR_shutdown},
+      // time and randomness
+      {__NR_clock_gettime},  // only where the vDSO has no clock
+      {__NR_getrandom},
+      // memory, but never executable memory
+      {__NR_brk},
+      {__NR_mmap, {{2, 0, PROT_EXEC}}},
+      {__NR_munmap},
+      {__NR_mprotect, {{2, 0, PROT_EXEC}}},  // only when malloc makes another heap
+      {__NR_mremap},                         // only when a large vector grows
+      {__NR_madvise},                        // only when malloc gives memory back
+      {__NR_futex},                          // only when a lock of the C library is contended
+      // the end
+      {__NR_exit_group},
+      {__NR_rt_sigaction},     // only in abort()
+      {__NR_rt_sigprocmask},   // only in abort()
+      {__NR_getpid},           // only in abort()
+      {__NR_gettid},           // only in abort()
+      {__NR_tgkill},           // only in abort()
+      {__NR_restart_syscall},  // only after SIGSTOP and SIGCONT
+  };
+  // resolv.conf, to read, from the one directory that is left
+  if (etc_fd >= 0) {
+    const auto directory = static_cast<std::uint64_t>(etc_fd);
+    constexpr std::uint64_t kChanges = O_ACCMODE | O_CREAT | O_TRUNC;
+    // only when the name servers are read again
+    calls.push_back({__NR_openat, {{0, directory, kWholeInt}, {2, O_RDONLY, kChanges}}});
   }
-  return out;
+  return calls;
 }
 
 }  // namespace
@@ -41,6 +84,7 @@ Status confine_net_process(Confinement mode, int etc_fd) {
     MSB_WARN("running without confinement");
     return {};
   }
+  ::tzset();  // the log's clock would open the host's time zone later
   confine::Report report;
   // Not the network namespace: the host's network is what this program is for.
   confine::enter_namespaces({.mount = true, .ipc = true, .uts = true}, report);
@@ -52,7 +96,7 @@ Status confine_net_process(Confinement mode, int etc_fd) {
   confine::drop_capabilities(report);
   confine::set_limits({}, report);
   confine::forbid_dumps(report);
-  const auto program = confine::SeccompProgram::compile(allowed_calls());
+  const auto program = confine::SeccompProgram::compile(allowed_calls(etc_fd));
   report.add(confine::Layer::kSeccomp, program ? program->install() : Status(program.error()));
   if (report.complete()) return {};
   if (mode == Confinement::kRequire)

@@ -24,7 +24,7 @@ void confine_parent(const std::string& home, int read_fd, Network network,
     rules.push_back({fd->get(), access});
     opened.push_back(std::move(fd).value());
   };
-  allow(home, confine::PathAccess::kAll);
+  allow(home + "/images", confine::PathAccess::kAll);
   // The unpacker's program and its libraries.
   if (const auto program = unpacker_path()) allow(*program, confine::PathAccess::kReadExecute);
   for (const char* path : {"/usr", "/lib", "/lib64", "/etc/ld.so.cache"})
@@ -38,6 +38,7 @@ void confine_parent(const std::string& home, int read_fd, Network network,
   if (read_fd >= 0) rules.push_back({read_fd, confine::PathAccess::kRead});
   confine::restrict_paths(
       rules, network == Network::kTcp ? confine::TcpAccess::kAll : confine::TcpAccess::kNone, report);
+  confine::drop_capabilities(report);  // root's: the store belongs to whoever runs this
   if (!report.complete()) MSB_INFO("confinement is incomplete: %s", report.missing_text().c_str());
 }
 

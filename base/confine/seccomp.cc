@@ -27,7 +27,9 @@ Result<SeccompProgram> SeccompProgram::compile(const std::vector<AllowedCall>& a
     for (const ArgumentCheck& check : call.checks) {
       checks.push_back({check.index, SCMP_CMP_MASKED_EQ, check.mask, check.value});
     }
-    const int result = ::seccomp_rule_add_array(context.get(), SCMP_ACT_ALLOW, call.number,
+    const std::uint32_t action =
+        call.refusal == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(static_cast<std::uint32_t>(call.refusal));
+    const int result = ::seccomp_rule_add_array(context.get(), action, call.number,
                                                 static_cast<unsigned>(checks.size()), checks.data());
     if (result != 0) return sys_error("seccomp: system call " + std::to_string(call.number), -result);
   }

@@ -21,9 +21,12 @@ struct ArgumentCheck {
 };
 
 // One line of an allow-list. A call may be listed several times with different checks; each list is enough.
+// A line whose comment begins with "only" is for a path so rare that no test of the load walks it
+// (tests/confinement); every other line must be needed by that load.
 struct AllowedCall {
   int number;  // __NR_...
   std::vector<ArgumentCheck> checks = {};
+  int refusal = 0;  // instead of being allowed, the call fails with this errno; for what has a fallback
 };
 
 // A compiled filter: a value that any number of threads may install.

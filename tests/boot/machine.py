@@ -110,7 +110,7 @@ class Machine:
         if Machine.shared_root is None:
             Machine.shared_root = make_root(pathlib.Path(tempfile.mkdtemp(prefix="msb-root-")))
         spec = {
-            "version": 1, "name": "test", "dir": str(self.dir), "kernel": str(kernel_path()), "initrd": str(BUILD / "share/msb/agent.cpio"),
+            "version": 1, "name": "test", "dir": str(self.dir), "kernel": self.changes.get("kernel") or str(kernel_path()), "initrd": str(BUILD / "share/msb/agent.cpio"),
             "root": {"kind": "erofs", "extents": [{"path": str(Machine.shared_root), "offset": 0, "length": Machine.shared_root.stat().st_size}]},
             "upper": {"kind": "tmpfs", "size_mib": 64},
             "guest": {"version": 1, "hostname": "test", "upper": {"device": None, "tmpfs_size_mib": 64}, "env": ["PATH=/bin"], "clock_ns": time.time_ns()},
@@ -119,8 +119,8 @@ class Machine:
         spec.update(self.changes)
         return {key: value for key, value in spec.items() if value is not ...}
 
-    def start(self, expect_ready=True, raw=None, under=()):
-        """Starts msb-vmm, behind the words of the command `under`, and waits for what it says on ready_fd."""
+    def launch(self, raw=None, under=()):
+        """Starts msb-vmm, behind the words of the command `under`; the descriptor to read what it says on ready_fd."""
         ready_read, ready_write = os.pipe()
         spec_fd = os.memfd_create("spec")
         spec = self.spec()
@@ -135,6 +135,11 @@ class Machine:
         self.process = subprocess.Popen([*under, str(VMM), "--spec-fd", str(spec_fd)], pass_fds=fds, stderr=self.stderr, stdin=subprocess.DEVNULL)
         os.close(ready_write)
         os.close(spec_fd)
+        return ready_read
+
+    def start(self, expect_ready=True, raw=None, under=()):
+        """The same, and waits for what it says."""
+        ready_read = self.launch(raw, under)
         line = b""
         while not line.endswith(b"\n"):
             if not select.select([ready_read], [], [], PATIENCE)[0]:
