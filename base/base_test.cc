@@ -6,11 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <thread>
 
 #include "base/base64.h"
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "base/socket.h"
@@ -105,6 +108,35 @@ TEST(FileTest, RemoveTree_DoesNotFollowLinks) {
   ASSERT_TRUE(remove_tree(dir.fd(), "a").ok());
   EXPECT_TRUE(read_file(outside.path() + "/keep", 8).ok());
   EXPECT_NE(::access((dir.path() + "/a").c_str(), F_OK), 0);
+}
+
+TEST(FileTest, HideTree_FreesTheNameAndKeepsWhatItHeld) {
+  const TempDir dir;
+  ASSERT_TRUE(make_directories(dir.path() + "/a").ok());
+  const auto hidden = hide_tree(dir.fd(), "a");
+  ASSERT_TRUE(hidden.ok()) << hidden.error().text;
+  EXPECT_TRUE(hidden->starts_with(".rm-a-"));
+  EXPECT_NE(::access((dir.path() + "/a").c_str(), F_OK), 0);
+  EXPECT_EQ(::access((dir.path() + "/" + *hidden).c_str(), F_OK), 0);
+  EXPECT_EQ(hide_tree(dir.fd(), "a").error().sys_errno, ENOENT);
+}
+
+TEST(FileLockTest, LockExclusively_GivesUpAtTheDeadlineAndHasItOnceItIsFree) {
+  const TempDir dir;
+  auto first = open_at(dir.fd(), "lock", O_RDWR | O_CREAT);
+  const auto second = open_at(dir.fd(), "lock", O_RDWR);
+  ASSERT_TRUE(first.ok() && second.ok());
+  const Instant past{0};
+  EXPECT_TRUE(lock_exclusively(first->get(), past).value());
+  EXPECT_FALSE(lock_exclusively(second->get(), past).value());
+  EXPECT_FALSE(lock_exclusively(second->get(), SteadyClock().now() + std::chrono::milliseconds(5)).value());
+  std::thread holder([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    first->reset();
+  });
+  EXPECT_TRUE(lock_exclusively(second->get(), std::nullopt).value());
+  holder.join();
+  EXPECT_FALSE(lock_exclusively(-1, past).ok());
 }
 
 TEST(SocketTest, ListenAndConnect_InAVeryLongDirectory) {

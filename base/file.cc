@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/base64.h"
+#include "base/clock.h"
 
 namespace msb {
 namespace {
@@ -161,6 +162,12 @@ Status make_directories(const std::string& path, mode_t mode) {
 }
 
 Status remove_tree(int dir_fd, const std::string& name) { return remove_entry(dir_fd, name, 0); }
+
+Result<std::string> hide_tree(int dir_fd, const std::string& name) {
+  std::string hidden = ".rm-" + name + "-" + std::to_string(wall_clock_ns());
+  if (::renameat(dir_fd, name.c_str(), dir_fd, hidden.c_str()) != 0) return sys_error("rename " + name);
+  return hidden;
+}
 
 Result<std::string> executable_path() {
   std::array<char, PATH_MAX> buffer;

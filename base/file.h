@@ -40,6 +40,9 @@ enum class Durability : std::uint8_t {
 [[nodiscard]] Status make_directories(const std::string& path, mode_t mode = 0700);
 // Removes `name` below `dir_fd` and all it holds, never following a symbolic link. A missing name is success.
 [[nodiscard]] Status remove_tree(int dir_fd, const std::string& name);
+// Renames `name` below `dir_fd` to one that begins with ".rm-" and returns that: it is out of sight and its
+// name free at once, while remove_tree of the result may take long. Whoever finds such a name may remove it.
+[[nodiscard]] Result<std::string> hide_tree(int dir_fd, const std::string& name);
 
 // Absolute path of the running program's file, from /proc/self/exe.
 [[nodiscard]] Result<std::string> executable_path();

@@ -176,10 +176,9 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
   auto up = bring_up();
   if (!up.ok()) {
     (void)sandbox.impl_->force_end(deadline_after(std::chrono::seconds(10))).ok();
-    const std::string trash = ".rm-" + spec.name + "-" + std::to_string(wall_clock_ns());
-    if (::renameat(home.sandboxes_fd(), spec.name.c_str(), home.sandboxes_fd(), trash.c_str()) == 0) {
-      keep_diagnosis(home.path(), home.sandboxes_fd(), trash, spec.name);
-      (void)remove_tree(home.sandboxes_fd(), trash).ok();
+    if (const auto hidden = hide_tree(home.sandboxes_fd(), spec.name)) {
+      keep_diagnosis(home.path(), home.sandboxes_fd(), *hidden, spec.name);
+      (void)remove_tree(home.sandboxes_fd(), *hidden).ok();
     }
     return std::move(up).error();
   }

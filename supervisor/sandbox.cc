@@ -350,13 +350,12 @@ Status Sandbox::remove(bool force) {
 }
 
 Status Sandbox::Impl::remove_files() const {
-  // The new name takes it out of sight at once; the files may take longer.
-  const std::string trash = ".rm-" + name + "-" + std::to_string(wall_clock_ns());
-  if (::renameat(sandboxes.get(), name.c_str(), sandboxes.get(), trash.c_str()) != 0) {
-    if (errno == ENOENT) return {};  // an ephemeral one that has removed itself
-    return sys_error("remove \"" + name + "\"");
+  auto hidden = hide_tree(sandboxes.get(), name);
+  if (!hidden) {
+    if (hidden.error().sys_errno == ENOENT) return {};  // an ephemeral one that has removed itself
+    return std::move(hidden).error();
   }
-  return remove_tree(sandboxes.get(), trash);
+  return remove_tree(sandboxes.get(), *hidden);
 }
 
 Status Sandbox::discard() {

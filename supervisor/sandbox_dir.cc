@@ -2,14 +2,12 @@
 #include "supervisor/sandbox_dir.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <ctime>
 
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/json.h"
 #include "supervisor/grammar.h"
 
@@ -169,18 +167,10 @@ DerivedState derive_state(const StateFile& file, const ProcessTable& processes) 
 
 namespace {
 
-Status lock_exclusively(int fd, const std::string& name, Deadline deadline) {
-  const SteadyClock clock;
-  std::int64_t pause_ns = 500'000;
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return sys_error("lock " + name);
-    if (deadline && clock.now() >= *deadline) return make_error(Errc::kBusy, "another command works on it");
-    // flock has no timeout of its own: look again, less and less often.
-    const timespec pause{0, static_cast<long>(pause_ns)};
-    ::nanosleep(&pause, nullptr);
-    pause_ns = std::min<std::int64_t>(pause_ns * 2, 20'000'000);
-  }
+Status lock_until(int fd, const std::string& name, Deadline deadline) {
+  auto locked = lock_exclusively(fd, deadline);
+  if (!locked) return std::move(locked).error().with_context(name);
+  if (!*locked) return make_error(Errc::kBusy, "another command works on it");
   return {};
 }
 
@@ -192,12 +182,12 @@ Status wait_for_end(int dir_fd, Deadline deadline) {
     // Never started, or an ephemeral one that has removed itself.
     return fd.error().code == Errc::kNotFound ? Status{} : Status(fd.error());
   }
-  return lock_exclusively(fd->get(), "lock", deadline);
+  return lock_until(fd->get(), "lock", deadline);
 }
 
 Result<UniqueFd> lock_file(int dir_fd, const std::string& name, Deadline deadline) {
   MSB_ASSIGN(UniqueFd fd, open_at(dir_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-  MSB_TRY(lock_exclusively(fd.get(), name, deadline));
+  MSB_TRY(lock_until(fd.get(), name, deadline));
   return fd;
 }
 

@@ -2,7 +2,6 @@
 #include "vmm/sandbox_files.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/json.h"
 #include "base/socket.h"
 #include "proto/control.h"
@@ -32,18 +32,10 @@ Result<UniqueFd> open_directory(int parent, const char* name) {
 // its memory is large), and whoever waits for an end holds the lock for a moment.
 constexpr auto kLockPatience = std::chrono::seconds(3);
 
-Status lock_exclusively(int fd, const std::string& what) {
-  const SteadyClock clock;
-  const Instant limit = clock.now() + kLockPatience;
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return sys_error("lock " + what);
-    if (clock.now() >= limit) {
-      return make_error(Errc::kBusy, "%s is in use by another process", what.c_str());
-    }
-    const timespec pause{0, 2'000'000};
-    ::nanosleep(&pause, nullptr);
-  }
+Status lock_patiently(int fd, const std::string& what) {
+  auto locked = lock_exclusively(fd, SteadyClock().now() + kLockPatience);
+  if (!locked) return std::move(locked).error().with_context(what);
+  if (!*locked) return make_error(Errc::kBusy, "%s is in use by another process", what.c_str());
   return {};
 }
 
@@ -61,7 +53,7 @@ Result<std::uint64_t> size_of(int fd, const std::string& path) {
 
 Result<DiskSpec> open_disk(const std::string& path, bool read_only, std::string id) {
   MSB_ASSIGN(UniqueFd file, open_file(path, read_only ? O_RDONLY : O_RDWR));
-  if (!read_only) MSB_TRY(lock_exclusively(file.get(), "disk " + path));
+  if (!read_only) MSB_TRY(lock_patiently(file.get(), "disk " + path));
   MSB_ASSIGN(const std::uint64_t size, size_of(file.get(), path));
   if (size == 0 || size % 512 != 0) {
     return make_error(Errc::kInvalid, "disk %s: its size must be a positive multiple of 512 bytes",
@@ -105,7 +97,7 @@ Result<SandboxFiles> open_sandbox(const proto::VmSpec& spec) {
   MSB_ASSIGN(files.directory, open_file(spec.dir, O_RDONLY | O_DIRECTORY));
   const int dir = files.directory.get();
   MSB_ASSIGN(files.lock, open_at(dir, "lock", O_RDWR | O_CREAT | O_NOFOLLOW));
-  MSB_TRY(lock_exclusively(files.lock.get(), "sandbox " + spec.name));
+  MSB_TRY(lock_patiently(files.lock.get(), "sandbox " + spec.name));
   MSB_ASSIGN(files.logs, open_directory(dir, "logs"));
   MSB_ASSIGN(files.run, open_directory(dir, "run"));
   MSB_ASSIGN(files.control_listener, listen_unix(files.run.get(), std::string(proto::kControlSocketName)));
@@ -141,16 +133,15 @@ Result<MachineSpec> open_machine_files(const proto::VmSpec& spec, const SandboxF
 }
 
 Result<std::string> hide_sandbox(const std::string& dir) {
-  const std::size_t slash = dir.rfind('/');
-  std::string hidden =
-      dir.substr(0, slash + 1) + ".rm-" + dir.substr(slash + 1) + "-" + std::to_string(wall_clock_ns());
-  if (::rename(dir.c_str(), hidden.c_str()) != 0) return sys_error("rename " + dir);
-  return hidden;
+  const std::string parent = parent_path(dir);
+  MSB_ASSIGN(const UniqueFd home, open_file(parent, O_RDONLY | O_DIRECTORY));
+  MSB_ASSIGN(const std::string name, hide_tree(home.get(), dir.substr(dir.rfind('/') + 1)));
+  return parent + "/" + name;
 }
 
 Status remove_sandbox(const std::string& hidden) {
-  MSB_ASSIGN(const UniqueFd parent, open_file(parent_path(hidden), O_RDONLY | O_DIRECTORY));
-  return remove_tree(parent.get(), hidden.substr(hidden.rfind('/') + 1));
+  MSB_ASSIGN(const UniqueFd home, open_file(parent_path(hidden), O_RDONLY | O_DIRECTORY));
+  return remove_tree(home.get(), hidden.substr(hidden.rfind('/') + 1));
 }
 
 StateFile::StateFile(int dir_fd) : dir_fd_(dir_fd), started_ns_(wall_clock_ns()) {

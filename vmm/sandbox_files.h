@@ -26,8 +26,8 @@ struct SandboxFiles {
 [[nodiscard]] Result<MachineSpec> open_machine_files(const proto::VmSpec& spec, const SandboxFiles& files);
 
 // The end of an ephemeral sandbox. hide_sandbox renames its directory, so that no command finds it and its
-// name is free; the path it has then is for remove_sandbox, which may take longer. What a crash leaves of
-// either, a later command sweeps (supervisor/home.cc): names that begin with ".rm-" belong to nobody.
+// name is free (base/file.h: hide_tree); the path it has then is for remove_sandbox, which may take longer.
+// What a crash leaves of either, a later command sweeps (supervisor/home.cc).
 [[nodiscard]] Result<std::string> hide_sandbox(const std::string& dir);
 [[nodiscard]] Status remove_sandbox(const std::string& hidden);
 
