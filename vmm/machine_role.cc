@@ -8,6 +8,7 @@
 #include <map>
 
 #include "base/log.h"
+#include "vmm/ending.h"
 #include "vmm/exit_codes.h"
 #include "vmm/machine.h"
 #include "vmm/machine_confinement.h"
@@ -15,12 +16,6 @@
 
 namespace msb::vmm {
 namespace {
-
-// One start attempt: what went wrong and where.
-struct Failure {
-  const char* stage;
-  Error error;
-};
 
 class MachineRole final : public MachineEvents, public DeviceHost {
  public:

@@ -17,12 +17,15 @@
 #include "proto/agent.h"
 #include "proto/control.h"
 #include "vmm/control_server.h"
+#include "vmm/ending.h"
 #include "vmm/exec_log.h"
 #include "vmm/exit_codes.h"
 #include "vmm/frame_stream.h"
 #include "vmm/helpers.h"
 #include "vmm/host_sockets.h"
+#include "vmm/idle_timer.h"
 #include "vmm/machine_link.h"
+#include "vmm/main_command.h"
 #include "vmm/net_link.h"
 #include "vmm/sandbox_files.h"
 
@@ -38,11 +41,6 @@ using std::chrono::seconds;
 constexpr auto kStopSlack = seconds(20);
 constexpr int kLinksPerWake = 16;
 constexpr int kMachineDeathMs = 500;
-
-struct Failure {
-  std::string stage;
-  Error error;
-};
 
 class SupervisorRole final : private FrameStream::Events, private ControlServer::Handler {
  public:
@@ -61,12 +59,6 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
 
  private:
   enum class State : std::uint8_t { kStarting, kRunning, kPaused, kStopping, kEnded };
-  struct Ending {
-    ExitReason reason = ExitReason::kVmmError;
-    std::string detail;
-    std::optional<proto::Exit> exit;  // of the main command
-  };
-
   static std::string_view state_name(State state) {
     switch (state) {
       case State::kStarting:
@@ -118,7 +110,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     if (auto status = send_start(link_.get(), *machine, require); !status)
       return Failure{"machine", status.error()};
     if (auto status = watch(); !status) return Failure{"machine", status.error()};
-    arm_timers();
+    limit_boot();
     confine_supervisor();
     return std::nullopt;
   }
@@ -144,7 +136,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     return {};
   }
 
-  void arm_timers() {
+  void limit_boot() {
     boot_timer_ = loop_->add_timer_after(seconds(spec_.timeouts.boot_s), [this] {
       startup_failed(
           {"boot",
@@ -172,44 +164,46 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     static_cast<void>(write_all(fd.get(), line + "\n").ok());
   }
 
-  void fail(const Failure& failure) {
+  // Tells why the sandbox does not become ready; the process's exit code says it, too.
+  void tell_failure(const Failure& failure) {
     exit_code_ = exit_code_for(failure.stage, failure.error.code);
-    report_failure(std::exchange(spec_.ready_fd, std::nullopt), failure.stage, failure.error);
-    if (state_file_) {
-      JsonWriter end;
-      end.begin_object().field("reason", proto::exit_reason_name(ExitReason::kVmmError));
-      end.field("detail", failure.error.text).field("at_ns", wall_clock_ns()).end_object();
-      static_cast<void>(state_file_->write_end(std::move(end).take()).ok());
-    }
+    report_failure(std::exchange(spec_.ready_fd, std::nullopt), failure);
+  }
+
+  // Nothing runs yet that had to be ended.
+  void fail(const Failure& failure) {
+    tell_failure(failure);
+    if (state_file_) write_end({ExitReason::kVmmError, failure.error.text, std::nullopt});
+  }
+
+  // What is told to whoever waits.
+  std::string write_end(const Ending& ending) {
+    std::string json = to_json(ending, wall_clock_ns());
+    const Status written = state_file_->write_end(json);
+    if (!written) MSB_ERROR("state.json: %s", written.error().text.c_str());
+    return json;
   }
 
   // The sandbox cannot become ready.
   void startup_failed(const Failure& failure, ExitReason reason) {
     if (state_ != State::kStarting) return;
-    exit_code_ = exit_code_for(failure.stage, failure.error.code);
-    report_failure(std::exchange(spec_.ready_fd, std::nullopt), failure.stage, failure.error);
+    tell_failure(failure);
     finish({reason, failure.error.text, std::nullopt});
   }
 
   void finish(const Ending& ending) {
-    if (state_ == State::kEnded) return;
-    state_ = State::kEnded;
-    JsonWriter end;
-    end.begin_object().field("reason", proto::exit_reason_name(ending.reason)).field("detail", ending.detail);
-    if (ending.exit && ending.exit->code) end.field("code", *ending.exit->code);
-    if (ending.exit && ending.exit->signal) end.field("signal", *ending.exit->signal);
-    end.field("at_ns", wall_clock_ns()).end_object();
-    const std::string json = std::move(end).take();
-    const Status written = state_file_->write_end(json);
-    if (!written) MSB_ERROR("state.json: %s", written.error().text.c_str());
+    const State last = std::exchange(state_, State::kEnded);
+    if (last == State::kEnded) return;
+    const std::string json = write_end(ending);
     if (exit_code_ == kExitOk) {  // else it was told already, in one line
       MSB_INFO("ended: %s: %s", std::string(proto::exit_reason_name(ending.reason)).c_str(),
                quote_for_log(ending.detail).c_str());
     }
-    std::string hidden;
     // One that never was ready is left to its creator, who keeps its logs; if that one is gone, nobody wants
     // it.
-    if (spec_.ephemeral && (was_ready_ || ending.reason == ExitReason::kOwnerGone)) {
+    const bool wanted = last == State::kStarting && ending.reason != ExitReason::kOwnerGone;
+    std::string hidden;
+    if (spec_.ephemeral && !wanted) {
       auto renamed = hide_sandbox(spec_.dir);
       if (renamed) {
         hidden = std::move(renamed).value();
@@ -218,31 +212,34 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       }
     }
     if (control_) control_->ended(json);
-    static_cast<void>(machine_.send_signal(SIGKILL).ok());
-    if (net_.pid() > 0) static_cast<void>(net_.send_signal(SIGKILL).ok());
-    if (machine_.pid() > 0) static_cast<void>(machine_.wait(seconds(10)).ok());
-    if (net_.pid() > 0) static_cast<void>(net_.wait(seconds(10)).ok());
+    end_children();
     if (!hidden.empty()) static_cast<void>(remove_sandbox(hidden).ok());  // else a later sweep does
     loop_->stop();
   }
 
-  // --- stopping
-  // ---------------------------------------------------------------------------------------------
+  void end_children() {
+    for (Child* child : {&machine_, &net_}) {
+      if (child->pid() > 0) static_cast<void>(child->send_signal(SIGKILL).ok());
+    }
+    for (Child* child : {&machine_, &net_}) {
+      if (child->pid() > 0) static_cast<void>(child->wait(seconds(10)).ok());
+    }
+  }
 
-  void begin_stop(ExitReason reason, std::string detail, std::optional<std::uint64_t> grace_ms,
-                  std::optional<proto::Exit> exit = std::nullopt) {
+  // --- stopping --------------------------------------------------------------------------------------------
+
+  void begin_stop(Ending ending, std::optional<std::uint64_t> grace_ms = std::nullopt) {
     if (state_ == State::kEnded || state_ == State::kStopping) return;
-    const bool was_starting = state_ == State::kStarting;
-    const bool was_paused = state_ == State::kPaused;
-    pending_end_ = {reason, std::move(detail), exit};
-    if (was_starting || !agent_) {
+    pending_end_ = std::move(ending);
+    if (state_ == State::kStarting || !agent_) {
       write_ready_line(
           R"({"error":{"code":"cancelled","stage":"boot","text":"it was stopped before it was ready"}})");
       finish(pending_end_);
       return;
     }
+    const State last = state_;
     enter(State::kStopping);
-    if (was_paused) tell_machine(to_machine::Resume{});
+    if (last == State::kPaused) tell_machine(to_machine::Resume{});
     const std::uint64_t grace = grace_ms.value_or(spec_.timeouts.stop_grace_s * 1000);
     proto::Shutdown shutdown;
     shutdown.grace_ms = grace;
@@ -253,8 +250,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     });
   }
 
-  // --- the machine role
-  // --------------------------------------------------------------------------------------
+  // --- the machine role ------------------------------------------------------------------------------------
 
   void tell_machine(const to_machine::Message& message) {
     if (auto status = send(link_.get(), message); !status)
@@ -362,19 +358,10 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     tell_machine(std::move(answer));
   }
 
-  // --- the agent and the main command
-  // -------------------------------------------------------------------------
+  // --- the agent -------------------------------------------------------------------------------------------
 
-  void on_frame(FrameStream& stream, const proto::Frame& frame) override {
+  void on_frame(FrameStream& /*stream*/, const proto::Frame& frame) override {
     if (state_ == State::kEnded) return;
-    if (&stream == agent_.get()) {
-      on_agent_frame(frame);
-    } else {
-      on_main_frame(frame);
-    }
-  }
-
-  void on_agent_frame(const proto::Frame& frame) {
     switch (frame.type()) {
       case FrameType::kReady:
         on_ready(as_text(frame.payload));
@@ -396,7 +383,9 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
         }
         return;
       case FrameType::kReply:
-        on_guest_info(as_text(frame.payload));
+        if (const auto info = proto::from_json<proto::GuestInfo>(as_text(frame.payload)); info && idle_) {
+          idle_->heard(*info);
+        }
         return;
       case FrameType::kEvent:
         on_agent_event(as_text(frame.payload));
@@ -410,7 +399,8 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     const auto event = proto::from_json<proto::ControlEvent>(payload);
     if (!event) return;
     if (event->kind == proto::ControlEvent::Kind::kOom) control_->announce_oom(event->count);
-    if (event->exit && event->session != main_session_) exec_log_->ended(event->session, *event->exit);
+    const bool main = main_ && main_->is_session(event->session);  // it tells its end itself
+    if (event->exit && !main) exec_log_->ended(event->session, *event->exit);
   }
 
   void on_ready(std::string_view payload) {
@@ -423,132 +413,78 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       return;
     }
     loop_->cancel_timer(boot_timer_);
-    was_ready_ = true;
     // What it was given for a clock has aged by its boot.
     agent_->send(FrameType::kClock, proto::to_json(proto::ClockMessage{wall_clock_ns()}));
     enter(State::kRunning);
-    const Instant now = SteadyClock().now();
+    const std::string line = ready_line(*ready);
+    write_ready_line(line);
+    MSB_INFO("ready: %s", line.c_str());
+    limit_life();
+    if (spec_.main) start_main();
+  }
+
+  std::string ready_line(const proto::Ready& ready) const {
     JsonWriter line;
     line.begin_object().field("ready", true);
     // On the host's monotonic clock, then on the guest's.
     line.field("started_ns", started_.ns);
     line.field("machine_ran_ns", machine_ran_.ns);
-    line.field("told_ns", now.ns);
-    line.field("agent_started_ns", ready->agent_started_ns).field("mounted_ns", ready->mounted_ns);
-    line.field("agent_ready_ns", ready->ready_ns)
-        .field("kernel", ready->kernel)
-        .field("warnings", ready->warnings);
+    line.field("told_ns", SteadyClock().now().ns);
+    line.field("agent_started_ns", ready.agent_started_ns).field("mounted_ns", ready.mounted_ns);
+    line.field("agent_ready_ns", ready.ready_ns)
+        .field("kernel", ready.kernel)
+        .field("warnings", ready.warnings);
     line.key("confinement").raw(confinement_).end_object();
-    const std::string text = std::move(line).take();
-    write_ready_line(text);
-    MSB_INFO("ready: %s", text.c_str());
-    last_activity_ = loop_->now();
+    return std::move(line).take();
+  }
+
+  void limit_life() {
     if (spec_.timeouts.max_duration_s > 0) {
       loop_->add_timer_after(seconds(spec_.timeouts.max_duration_s), [this] {
-        begin_stop(ExitReason::kMaxDuration, "it lived as long as it was allowed to", std::nullopt);
+        begin_stop({ExitReason::kMaxDuration, "it lived as long as it was allowed to", std::nullopt});
       });
     }
-    if (spec_.timeouts.idle_s > 0) check_idle_later();
-    if (spec_.main) start_main();
+    if (spec_.timeouts.idle_s > 0) {
+      const auto ask = [this] {
+        if (state_ == State::kRunning && agent_) agent_->send(FrameType::kRequest, R"({"op":"info"})");
+      };
+      idle_.emplace(*loop_, seconds(spec_.timeouts.idle_s), ask, [this] {
+        begin_stop({ExitReason::kIdle, "nothing happened for " + std::to_string(spec_.timeouts.idle_s) + " s",
+                    std::nullopt});
+      });
+    }
   }
 
   void start_main() {
-    auto socket = connect_unix(files_.run.get(), std::string(proto::kVsockSocketName));
-    auto stream =
-        socket ? FrameStream::open(*loop_, std::move(socket).value(), *this, FrameStream::Preface::kOkLine)
-               : Result<std::unique_ptr<FrameStream>>(std::move(socket).error());
-    if (!stream) {
-      begin_stop(ExitReason::kVmmError, "start the main command: " + stream.error().text, std::nullopt);
+    auto main = MainCommand::start(
+        *loop_, {.run_fd = files_.run.get(), .request = *spec_.main, .logged = spec_.main_logged}, *exec_log_,
+        [this](Ending ending) { begin_stop(std::move(ending)); });
+    if (!main) {
+      begin_stop({ExitReason::kVmmError, "start the main command: " + main.error().text, std::nullopt});
       return;
     }
-    main_ = std::move(stream).value();
-    main_->send_text("CONNECT " + std::to_string(proto::kAgentPort) + "\n");
-    main_->send(FrameType::kHello, proto::to_json(proto::Hello{.agent = "msb-vmm"}));
-    main_->send(FrameType::kRequest, *spec_.main);
+    main_ = std::move(main).value();
   }
 
-  void on_main_frame(const proto::Frame& frame) {
-    const std::string_view payload = as_text(frame.payload);
-    switch (frame.type()) {
-      case FrameType::kStarted:
-        if (const auto started = proto::from_json<proto::Started>(payload)) main_session_ = started->session;
-        return;
-      case FrameType::kStdout:
-        if (spec_.main_logged) exec_log_->output(main_session_, proto::LogStream::kStdout, 0, payload);
-        return;
-      case FrameType::kStderr:
-        if (spec_.main_logged) exec_log_->output(main_session_, proto::LogStream::kStderr, 0, payload);
-        return;
-      case FrameType::kExit:
-        if (const auto exit = proto::from_json<proto::Exit>(payload)) {
-          exec_log_->ended(main_session_, *exit);
-          begin_stop(ExitReason::kMainExited, "the main command ended", std::nullopt, *exit);
-        }
-        return;
-      case FrameType::kError: {
-        const auto error = proto::from_json<proto::ErrorReply>(payload);
-        proto::Exit exit;
-        exit.code = error && error->code == "not_found"        ? 127
-                    : error && error->code == "not_executable" ? 126
-                                                               : 125;
-        const std::string text = error ? error->text : "it could not be started";
-        exec_log_->output(0, proto::LogStream::kStderr, 0, "msb: " + text + "\n");
-        begin_stop(ExitReason::kMainExited, "the main command could not be started: " + text, std::nullopt,
-                   exit);
-        return;
-      }
-      default:
-        return;
-    }
+  void on_closed(FrameStream& /*stream*/, const std::string& why) override {
+    FrameStream::dispose(*loop_, std::move(agent_));
+    if (state_ == State::kStopping) return;  // the end follows, or the timer
+    if (state_ != State::kEnded) MSB_WARN("the agent's control channel: %s", why.c_str());
   }
 
-  void on_closed(FrameStream& stream, const std::string& why) override {
-    if (&stream == agent_.get()) {
-      FrameStream::dispose(*loop_, std::move(agent_));
-      if (state_ == State::kStopping) return;  // the end follows, or the timer
-      if (state_ != State::kEnded) MSB_WARN("the agent's control channel: %s", why.c_str());
-    } else if (&stream == main_.get()) {
-      FrameStream::dispose(*loop_, std::move(main_));
-      begin_stop(ExitReason::kVmmError, "the main command's connection: " + why, std::nullopt);
-    }
-  }
-
-  // --- idling ----------------------------------------------------------------------------------------------
-
-  void check_idle_later() {
-    const auto period = seconds(std::max<std::uint64_t>(spec_.timeouts.idle_s / 4, 1));
-    loop_->add_timer_after(period, [this] {
-      if (state_ == State::kRunning && agent_) agent_->send(FrameType::kRequest, R"({"op":"info"})");
-      if (state_ != State::kEnded && state_ != State::kStopping) check_idle_later();
-    });
-  }
-
-  void on_guest_info(std::string_view payload) {
-    const auto info = proto::from_json<proto::GuestInfo>(payload);
-    if (!info) return;
-    const bool active = info->sessions > 0 || info->operations != last_operations_;
-    last_operations_ = info->operations;
-    if (active) last_activity_ = loop_->now();
-    if (spec_.timeouts.idle_s > 0 && loop_->now() - last_activity_ >= seconds(spec_.timeouts.idle_s)) {
-      begin_stop(ExitReason::kIdle, "nothing happened for " + std::to_string(spec_.timeouts.idle_s) + " s",
-                 std::nullopt);
-    }
-  }
-
-  // --- owner, signals, clients
-  // --------------------------------------------------------------------------------
+  // --- owner, signals, clients -----------------------------------------------------------------------------
 
   void on_leash() {
     char byte;
     if (::read(leash_.get(), &byte, 1) > 0) return;
     loop_->remove(leash_token_);
-    begin_stop(ExitReason::kOwnerGone, "the process it was attached to ended", std::nullopt);
+    begin_stop({ExitReason::kOwnerGone, "the process it was attached to ended", std::nullopt});
   }
 
   void on_signal() {
     signalfd_siginfo info{};
     if (::read(signals_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return;
-    begin_stop(ExitReason::kStopped, "msb-vmm got signal " + std::to_string(info.ssi_signo), std::nullopt);
+    begin_stop({ExitReason::kStopped, "msb-vmm got signal " + std::to_string(info.ssi_signo), std::nullopt});
   }
 
   std::string status_json() override {
@@ -565,7 +501,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     if (request.force) {
       finish({ExitReason::kKilled, "a stop by force was asked for", std::nullopt});
     } else {
-      begin_stop(ExitReason::kStopped, "a stop was asked for", request.grace_ms);
+      begin_stop({ExitReason::kStopped, "a stop was asked for", std::nullopt}, request.grace_ms);
     }
   }
   void kill_asked() override { finish({ExitReason::kKilled, "its end was asked for", std::nullopt}); }
@@ -581,7 +517,9 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
     }
     return {};
   }
-  void touched() override { last_activity_ = loop_->now(); }
+  void touched() override {
+    if (idle_) idle_->touch();
+  }
   Status net_asked(std::uint64_t client, const std::string& request) override {
     if (!net_link_) return make_error(Errc::kUnsupported, "it has no network");
     net_link_->ask(request, [this, client](FrameType type, std::string_view payload) {
@@ -606,31 +544,18 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   UniqueFd signals_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<FrameStream> agent_;
-  std::unique_ptr<FrameStream> main_;
+  std::unique_ptr<MainCommand> main_;
+  std::optional<IdleTimer> idle_;
   State state_ = State::kStarting;
-  bool was_ready_ = false;
   Ending pending_end_;
   std::string confinement_ = "null";
-  std::uint64_t main_session_ = 0;
-  std::uint64_t last_operations_ = 0;
   Instant started_;
   Instant machine_ran_;  // the first guest instruction
-  Instant last_activity_;
   EventLoop::TimerToken boot_timer_ = 0;
   int exit_code_ = kExitOk;
 };
 
 }  // namespace
-
-void report_failure(std::optional<int> ready_fd, std::string_view stage, const Error& error) {
-  MSB_ERROR("%s: %s", std::string(stage).c_str(), error.text.c_str());
-  if (!ready_fd) return;
-  JsonWriter line;
-  line.begin_object().key("error").begin_object().field("code", errc_name(error.code)).field("stage", stage);
-  line.field("text", error.text).end_object().end_object();
-  const UniqueFd fd(*ready_fd);
-  static_cast<void>(write_all(fd.get(), std::move(line).take() + "\n").ok());
-}
 
 int run_supervisor_role(proto::VmSpec spec) { return SupervisorRole(std::move(spec)).run(); }
 

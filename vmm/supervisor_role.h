@@ -20,7 +20,4 @@ namespace msb::vmm {
 // Runs the sandbox to its end; the process's exit code (vmm/exit_codes.h).
 [[nodiscard]] int run_supervisor_role(proto::VmSpec spec);
 
-// Writes {"error":{...}} to `ready_fd` (if there is one) and the line to stderr.
-void report_failure(std::optional<int> ready_fd, std::string_view stage, const Error& error);
-
 }  // namespace msb::vmm

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "proto/vm_spec.h"
+#include "vmm/ending.h"
 #include "vmm/exit_codes.h"
 #include "vmm/kvm_check.h"
 #include "vmm/machine_role.h"
@@ -42,7 +43,7 @@ int run_spec(int fd) {
   auto text = msb::read_all(fd, kMaxSpecBytes);
   ::close(fd);
   if (!text) {
-    msb::vmm::report_failure(std::nullopt, "spec", text.error());
+    msb::vmm::report_failure(std::nullopt, {"spec", text.error()});
     return msb::vmm::kExitUsage;
   }
   auto spec = msb::proto::VmSpec::parse(*text);
@@ -53,7 +54,7 @@ int run_spec(int fd) {
       const auto number = document->root().get_int_or("ready_fd", -1);
       if (number && *number > 2 && *number < 1 << 20) ready = static_cast<int>(*number);
     }
-    msb::vmm::report_failure(ready, "spec", spec.error());
+    msb::vmm::report_failure(ready, {"spec", spec.error()});
     return msb::vmm::kExitUsage;
   }
   return msb::vmm::run_supervisor_role(std::move(spec).value());
