@@ -11,11 +11,13 @@ void wild_ports();   // all ports, and strings of accesses
 void doorbells();    // notifications without end, of queues that are there and that are not
 void reset_storm();  // resets with requests under way
 void consoles();     // text without end, on both consoles
+void msrs();         // every model-specific register there may be, read and written
 // attacks_rings.cc
 void ring_loops();    // chains that do not end, tables inside tables, indexes that jump
 void outside_ram();   // descriptors and rings where no memory is, sizes that overflow
 void own_rings();     // devices that are made to write over their own rings
 void random_rings();  // anything anywhere
+void racing_cpus();   // a second CPU changes rings and requests while devices work on them
 // attacks_devices.cc
 void disks();        // requests at and over the edges of a disk, and more than anyone reads
 void sockets();      // a flood of packets of connections that are there and that are not

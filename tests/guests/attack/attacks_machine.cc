@@ -38,7 +38,42 @@ void every_register(const Device& device, Random& random) {
   }
 }
 
+// Reads `number` and writes it with numbers at which checks go wrong; each time what was there comes back, so
+// that the attack goes on.
+void every_value(std::uint32_t number, Random& random) {
+  std::uint64_t before = 0;
+  const bool readable = read_msr(number, before);
+  for (const std::uint64_t value : {std::uint64_t{0}, ~std::uint64_t{0}, before ^ 1, random.nasty()}) {
+    const bool taken = write_msr(number, value);
+    if (taken && readable) static_cast<void>(write_msr(number, before));
+  }
+}
+
 }  // namespace
+
+void msrs() {
+  constexpr std::uint32_t kApicBase = 0x1b;
+  constexpr std::uint32_t kX2Apic = 0x800;
+  constexpr std::uint32_t kX2ApicCommand = 0x830;
+  constexpr std::uint64_t kX2ApicMode = 0xfee00d00;  // on, of the first CPU
+  struct Range {
+    std::uint32_t first;
+    std::uint32_t count;
+  };
+  // Intel's, KVM's own, Hyper-V's, AMD's; between them there is nothing.
+  static constexpr Range kRanges[] = {{0, 0x1000},          {0x4b564d00, 0x100},  {0x40000000, 0x200},
+                                      {0xc0000000, 0x1000}, {0xc0010000, 0x1000}, {0xfffffff0, 0x10}};
+  survive_refusals();
+  Random random(13);
+  for (const Range& range : kRanges) {
+    for (std::uint32_t i = 0; i < range.count; ++i) every_value(range.first + i, random);
+  }
+  if (!write_msr(kApicBase, kX2ApicMode)) triple_fault();
+  for (std::uint32_t number = kX2Apic; number < kX2Apic + 0x100; ++number) {
+    // It would reset this very CPU.
+    if (number != kX2ApicCommand) every_value(number, random);
+  }
+}
 
 void registers() {
   Random random(1);

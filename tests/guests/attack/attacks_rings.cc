@@ -29,6 +29,45 @@ void each_queue(Attack attack) {
   });
 }
 
+// What the second CPU spoils.
+struct Target {
+  volatile std::uint64_t table = 0;  // 0: nothing now
+  volatile std::uint64_t available = 0;
+  volatile std::uint64_t buffer = 0;
+};
+Target target;
+
+// Good and bad values in turn, as fast as it goes: what was checked is not what is used, unless it is read
+// once.
+void spoil() {
+  static constexpr std::uint32_t kLengths[] = {0, 1, 16, 512, 4096, 0x10000, 0x80000000, 0xffffffff};
+  static constexpr std::uint16_t kSlots = 4;
+  Random random(12);
+  while (true) {
+    const std::uint64_t table = target.table;
+    const std::uint64_t buffer = target.buffer;
+    if (table == 0) {
+      asm volatile("pause");
+      continue;
+    }
+    const std::uint64_t slot = table + random.below(kSlots) * sizeof(Descriptor);
+    const std::uint64_t choice = random.next();
+    const std::uint64_t bad_address = choice % 2 == 0 ? kBadAddresses[choice / 2 % 13] : table;
+    for (int times = 0; times < 8; ++times) {
+      store<std::uint64_t>(slot, times % 2 == 0 ? bad_address : buffer);
+      store<std::uint32_t>(slot + 8, kLengths[(choice >> 8) % (times % 2 == 0 ? 8 : 5)]);
+      store<std::uint16_t>(slot + 12, static_cast<std::uint16_t>((choice >> 16) >> times & 7));
+      store<std::uint16_t>(slot + 14, static_cast<std::uint16_t>((choice >> 24) % (kSlots + 1)));
+      // The heads of requests: of a disk, its kind and place.
+      store<std::uint32_t>(buffer, static_cast<std::uint32_t>((choice >> 32) % 16));
+      store<std::uint64_t>(buffer + 8, times % 2 == 0 ? ~std::uint64_t{0} - 1 : 0);
+    }
+    if (choice % 64 == 0) store<std::uint16_t>(target.available + 4 + choice / 64 % 16 * 2, 0xffff);
+    if (choice % 512 == 1)
+      store<std::uint16_t>(target.available + 2, static_cast<std::uint16_t>(choice >> 40));
+  }
+}
+
 // The device may refuse the chain for good; then the next one starts it anew.
 void try_chain(Device& device, unsigned queue, const Descriptor* chain, std::uint16_t count) {
   device.start_if_broken();
@@ -137,6 +176,34 @@ void own_rings() {
       device.send(queue, written, 1);
       device.kick(queue);
     }
+  });
+}
+
+void racing_cpus() {
+  if (!start_second_cpu(spoil)) {
+    say("no second CPU\n");
+    triple_fault();
+  }
+  each_queue([](Device& device, unsigned queue) {
+    for (int round = 0; round < 150; ++round) {
+      device.start_if_broken();
+      auto* const inner = reinterpret_cast<Descriptor*>(device.buffer(0) + 0x800);
+      inner[0] = {device.buffer(0), 16, kNext, 1};
+      inner[1] = {device.buffer(1), 512, kNext | kWrite, 2};
+      inner[2] = {device.buffer(2), 1, kWrite, 0};
+      const Descriptor plain[] = {{device.buffer(0), 16, kNext, 1},
+                                  {device.buffer(1), 4096, kNext | kWrite, 2},
+                                  {device.buffer(2), 1, kWrite, 0}};
+      const Descriptor through_table[] = {{device.buffer(0) + 0x800, 3 * sizeof(Descriptor), kIndirect, 0}};
+      target.available = reinterpret_cast<std::uint64_t>(device.available(queue));
+      target.buffer = device.buffer(0);
+      // Every other time it is the inner table that changes.
+      target.table = round % 2 == 0 ? reinterpret_cast<std::uint64_t>(device.table(queue))
+                                    : reinterpret_cast<std::uint64_t>(inner);
+      device.send(queue, round % 2 == 0 ? plain : through_table, round % 2 == 0 ? 3 : 1);
+      for (int more = 0; more < 4; ++more) device.offer(queue, 0);
+    }
+    target.table = 0;
   });
 }
 

@@ -54,14 +54,65 @@ entry64:
 2:      hlt
         jmp     2b
 
+/* The second CPU begins here, in real mode, on the page that this is copied to. It uses the first one's tables. */
+        .code16
+        .globl  second_begin, second_end
+second_begin:
+        cli
+        lgdtl   %cs:(second_table_pointer - second_begin)
+        movl    %cr0, %eax
+        orl     $1, %eax
+        movl    %eax, %cr0
+        ljmpl   $24, $second32
+second_table_pointer:
+        .word   31
+        .long   segments
+second_end:
+
+        .code32
+second32:
+        movl    $16, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        movl    %cr4, %eax
+        orl     $0x20, %eax
+        movl    %eax, %cr4
+        movl    $top_table, %eax
+        movl    %eax, %cr3
+        movl    $0xc0000080, %ecx
+        rdmsr
+        orl     $0x100, %eax
+        wrmsr
+        movl    %cr0, %eax
+        orl     $0x80000000, %eax
+        movl    %eax, %cr0
+        ljmp    $8, $second64
+
+        .code64
+second64:
+        movq    $second_stack_top, %rsp
+        call    second_main
+3:      hlt
+        jmp     3b
+
+/* A general protection fault: counted; the instruction of two bytes that made it (rdmsr, wrmsr) is left out. */
+        .globl  on_general_protection
+on_general_protection:
+        incq    general_protections
+        addq    $2, 8(%rsp)
+        addq    $8, %rsp                /* the error code */
+        iretq
+
         .section .rodata
         .balign 8
 segments:
         .quad   0
         .quad   0x00af9b000000ffff      /* code, 64 bits */
         .quad   0x00cf93000000ffff      /* data */
+        .quad   0x00cf9b000000ffff      /* code, 32 bits */
 table_pointer:
-        .word   23
+        .word   31
         .long   segments
 
         .bss
@@ -74,7 +125,13 @@ directories:
         .skip   4 * 4096
         .skip   64 * 1024
 stack_top:
+        .skip   16 * 1024
+second_stack_top:
 boot_start_info:
         .skip   4
+        .balign 8
+        .globl  general_protections
+general_protections:
+        .skip   8
 
         .section .note.GNU-stack, "", @progbits

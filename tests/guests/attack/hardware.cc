@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "hardware.h"
 
+extern "C" {
+void* memcpy(void* to, const void* from, std::size_t count);
+// entry.S
+extern const std::uint8_t second_begin[];
+extern const std::uint8_t second_end[];
+void on_general_protection();
+extern volatile std::uint64_t general_protections;
+}
+
 namespace attack {
 namespace {
+void (*volatile second_body)() = nullptr;
+volatile bool second_runs = false;
 constexpr std::uint16_t kConsole = 0x3f8;
 constexpr std::uint16_t kKeyboard = 0x64;
 constexpr std::uint8_t kPulseReset = 0xfe;
@@ -35,6 +46,69 @@ void hang() {
   while (true) asm volatile("pause");
 }
 
+bool start_second_cpu(void (*body)()) {
+  constexpr std::uint32_t kPage = 9;  // of memory below 1 MiB, where nothing is needed any more
+  constexpr std::uint64_t kSpurious = 0xfee000f0;
+  constexpr std::uint64_t kCommand = 0xfee00300;
+  constexpr std::uint64_t kDestination = 0xfee00310;
+  constexpr std::uint32_t kInit = 0x4500;
+  constexpr std::uint32_t kStartup = 0x4600;
+  second_body = body;
+  memcpy(reinterpret_cast<void*>(kPage * 0x1000), second_begin,
+         static_cast<std::size_t>(second_end - second_begin));
+  store<std::uint32_t>(kSpurious, 0x1ff);
+  store<std::uint32_t>(kDestination, 1u << 24);
+  store<std::uint32_t>(kCommand, kInit);
+  for (int tries = 0; tries < 1000 && !second_runs; ++tries) {
+    if (tries % 100 == 0) {
+      store<std::uint32_t>(kDestination, 1u << 24);
+      store<std::uint32_t>(kCommand, kStartup | kPage);
+    }
+    for (int wait = 0; wait < 10000 && !second_runs; ++wait) asm volatile("pause");
+  }
+  return second_runs;
+}
+
+void survive_refusals() {
+  struct Gate {
+    std::uint16_t low;
+    std::uint16_t segment;
+    std::uint16_t kind;
+    std::uint16_t middle;
+    std::uint32_t high;
+    std::uint32_t zero;
+  };
+  struct [[gnu::packed]] Pointer {
+    std::uint16_t limit;
+    std::uint64_t base;
+  };
+  constexpr unsigned kGeneralProtection = 13;
+  static Gate gates[kGeneralProtection + 1];
+  const auto handler = reinterpret_cast<std::uint64_t>(&on_general_protection);
+  gates[kGeneralProtection] = {
+      static_cast<std::uint16_t>(handler),       8, 0x8e00, static_cast<std::uint16_t>(handler >> 16),
+      static_cast<std::uint32_t>(handler >> 32), 0};
+  const Pointer pointer{sizeof gates - 1, reinterpret_cast<std::uint64_t>(gates)};
+  asm volatile("lidt %0" ::"m"(pointer) : "memory");
+}
+
+bool read_msr(std::uint32_t number, std::uint64_t& value) {
+  const std::uint64_t before = general_protections;
+  std::uint32_t low = 0;
+  std::uint32_t high = 0;
+  asm volatile("rdmsr" : "+a"(low), "+d"(high) : "c"(number) : "memory");
+  value = std::uint64_t{high} << 32 | low;
+  return general_protections == before;
+}
+
+bool write_msr(std::uint32_t number, std::uint64_t value) {
+  const std::uint64_t before = general_protections;
+  asm volatile("wrmsr" ::"a"(static_cast<std::uint32_t>(value)), "d"(static_cast<std::uint32_t>(value >> 32)),
+               "c"(number)
+               : "memory");
+  return general_protections == before;
+}
+
 std::uint64_t Random::nasty() {
   static constexpr std::uint64_t kNasty[] = {0,
                                              1,
@@ -62,6 +136,12 @@ std::uint64_t Random::nasty() {
 }
 
 }  // namespace attack
+
+// Where entry.S takes the second CPU.
+extern "C" void second_main() {
+  attack::second_runs = true;
+  attack::second_body();
+}
 
 // What the compiler may call on its own.
 extern "C" void* memset(void* to, int value, std::size_t count) {

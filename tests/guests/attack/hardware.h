@@ -63,6 +63,14 @@ void say_number(std::uint64_t value);
 [[noreturn]] void triple_fault();
 [[noreturn]] void hang();
 
+// Starts the second CPU, which runs `body` once. False if it does not come; then the machine has none.
+[[nodiscard]] bool start_second_cpu(void (*body)());
+
+// Model-specific registers. An access that the CPU refuses returns false, after survive_refusals().
+void survive_refusals();
+[[nodiscard]] bool read_msr(std::uint32_t number, std::uint64_t& value);
+[[nodiscard]] bool write_msr(std::uint32_t number, std::uint64_t value);
+
 // The same numbers at every run (xorshift64).
 class Random {
  public:

@@ -15,22 +15,12 @@ struct Attack {
 using namespace attack;
 
 constexpr Attack kAttacks[] = {
-    {"registers", registers},
-    {"wild_memory", wild_memory},
-    {"wild_ports", wild_ports},
-    {"doorbells", doorbells},
-    {"reset_storm", reset_storm},
-    {"consoles", consoles},
-    {"ring_loops", ring_loops},
-    {"outside_ram", outside_ram},
-    {"own_rings", own_rings},
-    {"random_rings", random_rings},
-    {"disks", disks},
-    {"sockets", sockets},
-    {"balloon", balloon},
-    {"frames", frames},
-    {"false_agent", false_agent},
-    {"triple_fault", triple_fault},
+    {"registers", registers}, {"wild_memory", wild_memory},   {"wild_ports", wild_ports},
+    {"doorbells", doorbells}, {"reset_storm", reset_storm},   {"consoles", consoles},
+    {"msrs", msrs},           {"ring_loops", ring_loops},     {"outside_ram", outside_ram},
+    {"own_rings", own_rings}, {"random_rings", random_rings}, {"racing_cpus", racing_cpus},
+    {"disks", disks},         {"sockets", sockets},           {"balloon", balloon},
+    {"frames", frames},       {"false_agent", false_agent},   {"triple_fault", triple_fault},
     {"hang", hang},
 };
 
