@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <unordered_set>
 
 // RapidJSON asserts on misuse of its API; ours is checked before every call, so a failed assertion is our
@@ -35,7 +36,7 @@ class LimitedHandler {
   using Ch = char;
   LimitedHandler(rapidjson::Document& document, const JsonLimits& limits)
       : document_(document), limits_(limits) {}
-  [[nodiscard]] const char* refused() const { return refused_; }
+  [[nodiscard]] const std::optional<Error>& refused() const { return refused_; }
 
   bool Null() { return count() && document_.Null(); }
   bool Bool(bool value) { return count() && document_.Bool(value); }
@@ -44,7 +45,8 @@ class LimitedHandler {
   bool Int64(std::int64_t value) { return count() && document_.Int64(value); }
   bool Uint64(std::uint64_t value) { return count() && document_.Uint64(value); }
   bool Double(double value) {
-    return count() && (std::isfinite(value) || refuse("a number is too large")) && document_.Double(value);
+    return count() && (std::isfinite(value) || refuse(Errc::kLimit, "a number is too large")) &&
+           document_.Double(value);
   }
   bool RawNumber(const char* text, rapidjson::SizeType length, bool copy) {
     return count() && document_.RawNumber(text, length, copy);
@@ -57,7 +59,7 @@ class LimitedHandler {
     return enter() && document_.StartObject();
   }
   bool Key(const char* text, rapidjson::SizeType length, bool copy) {
-    if (!keys_.back().emplace(text, length).second) return refuse("an object repeats a key");
+    if (!keys_.back().emplace(text, length).second) return refuse(Errc::kProtocol, "an object repeats a key");
     return whole(text, length) && document_.Key(text, length, copy);
   }
   bool EndObject(rapidjson::SizeType members) {
@@ -72,23 +74,25 @@ class LimitedHandler {
   }
 
  private:
-  bool refuse(const char* why) {
-    refused_ = why;
+  bool refuse(Errc code, const char* why) {
+    refused_ = make_error(code, "parse JSON: %s", why);
     return false;
   }
-  // RapidJSON lets a lone low surrogate ("\udc00") through, which no UTF-8 holds.
+  // On decoded strings: RapidJSON's own check lets a lone low surrogate ("\udc00") through.
   bool whole(const char* text, rapidjson::SizeType length) {
-    return is_utf8({text, length}) || refuse("half a surrogate pair");
+    return is_utf8({text, length}) || refuse(Errc::kProtocol, "a string is not UTF-8");
   }
-  bool count() { return ++values_ <= limits_.max_values || refuse("too many values"); }
-  bool enter() { return (++depth_ <= limits_.max_depth || refuse("nested too deeply")) && count(); }
+  bool count() { return ++values_ <= limits_.max_values || refuse(Errc::kLimit, "too many values"); }
+  bool enter() {
+    return (++depth_ <= limits_.max_depth || refuse(Errc::kLimit, "nested too deeply")) && count();
+  }
 
   rapidjson::Document& document_;
   const JsonLimits& limits_;
   std::size_t values_ = 0;
   std::size_t depth_ = 0;
   std::vector<std::unordered_set<std::string>> keys_;
-  const char* refused_ = nullptr;
+  std::optional<Error> refused_;
 };
 
 struct LimitedGenerator {
@@ -98,7 +102,7 @@ struct LimitedGenerator {
   bool operator()(rapidjson::Document&) {
     // Not kParseFullPrecisionFlag: RapidJSON's exact reading shifts by an undefined amount at a zero with an
     // exponent ("0e172"), and nothing here needs the last bit of a fraction.
-    constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag;
+    constexpr unsigned kFlags = rapidjson::kParseIterativeFlag;
     return !reader.Parse<kFlags>(stream, handler).IsError();
   }
 };
@@ -195,7 +199,7 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, const JsonLimits
   rapidjson::MemoryStream stream(text.data(), text.size());
   LimitedGenerator generator{reader, stream, handler};
   impl->document.Populate(generator);
-  if (handler.refused() != nullptr) return make_error(Errc::kLimit, "parse JSON: %s", handler.refused());
+  if (handler.refused()) return *handler.refused();
   if (reader.HasParseError()) {
     return make_error(Errc::kProtocol, "parse JSON: %s (at byte %zu)",
                       rapidjson::GetParseError_En(reader.GetParseErrorCode()), reader.GetErrorOffset());
