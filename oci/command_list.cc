@@ -53,8 +53,7 @@ Status list_command(const Arguments& arguments) {
   Options options("ls [-q] [--json]");
   bool quiet = false;
   bool json_output = false;
-  options.flag("quiet", quiet);
-  options.alias("q", "quiet");
+  options.flag("quiet", quiet, "q");
   options.flag("json", json_output);
   MSB_TRY(options.parse(arguments));
   if (!options.positional().empty()) return make_error(Errc::kInvalid, "ls takes no arguments");

@@ -49,14 +49,11 @@ Status load_command(const Arguments& arguments) {
   bool quiet = false;
   bool json = false;
   LoadOptions load;
-  options.text("input", input);
-  options.alias("i", "input");
-  options.list("tag", tags);
-  options.alias("t", "tag");
+  options.text("input", input, "i");
+  options.list("tag", tags, "t");
   options.text("platform", platform);
   options.text("rootfs", rootfs);
-  options.flag("quiet", quiet);
-  options.alias("q", "quiet");
+  options.flag("quiet", quiet, "q");
   options.flag("json", json);
   add_limit_options(options, load.limits);
   MSB_TRY(options.parse(arguments));

@@ -63,10 +63,8 @@ Status remove_command(const Arguments& arguments) {
   bool quiet = false;
   bool dry_run = false;
   bool json_output = false;
-  options.flag("force", force);  // a missing image is no error; what a sandbox needs stays all the same
-  options.alias("f", "force");
-  options.flag("quiet", quiet);
-  options.alias("q", "quiet");
+  options.flag("force", force, "f");  // a missing image is no error; what a sandbox needs stays all the same
+  options.flag("quiet", quiet, "q");
   options.flag("dry-run", dry_run);
   options.flag("json", json_output);
   MSB_TRY(options.parse(arguments));
@@ -96,13 +94,11 @@ Status prune_command(const Arguments& arguments) {
   bool quiet = false;
   bool dry_run = false;
   bool json_output = false;
-  options.flag("all", prune.all);
-  options.alias("a", "all");
+  options.flag("all", prune.all, "a");
   options.text("older-than", older_than);
   options.size("keep-size", keep_bytes);
   options.flag("dry-run", dry_run);
-  options.flag("quiet", quiet);
-  options.alias("q", "quiet");
+  options.flag("quiet", quiet, "q");
   options.flag("json", json_output);
   MSB_TRY(options.parse(arguments));
   if (!options.positional().empty()) return make_error(Errc::kInvalid, "prune takes no images; see image rm");

@@ -39,8 +39,7 @@ Status save_command(const Arguments& arguments) {
   Options options("save [-o FILE] IMAGE...   (standard output without -o)");
   std::string output = "-";
   Limits limits;
-  options.text("output", output);
-  options.alias("o", "output");
+  options.text("output", output, "o");
   add_limit_options(options, limits);
   MSB_TRY(options.parse(arguments));
   if (options.positional().empty()) return make_error(Errc::kInvalid, "usage: msb save [-o FILE] IMAGE...");

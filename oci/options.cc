@@ -29,26 +29,26 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   return *number << shift;
 }
 
-void Options::flag(std::string name, bool& value) {
-  options_.push_back({std::move(name), false, [&value](std::string_view) {
+void Options::flag(std::string name, bool& value, std::string alias) {
+  options_.push_back({std::move(name), std::move(alias), false, [&value](std::string_view) {
                         value = true;
                         return Status{};
                       }});
 }
-void Options::text(std::string name, std::string& value) {
-  options_.push_back({std::move(name), true, [&value](std::string_view text) {
+void Options::text(std::string name, std::string& value, std::string alias) {
+  options_.push_back({std::move(name), std::move(alias), true, [&value](std::string_view text) {
                         value = text;
                         return Status{};
                       }});
 }
-void Options::list(std::string name, std::vector<std::string>& values) {
-  options_.push_back({std::move(name), true, [&values](std::string_view text) {
+void Options::list(std::string name, std::vector<std::string>& values, std::string alias) {
+  options_.push_back({std::move(name), std::move(alias), true, [&values](std::string_view text) {
                         values.emplace_back(text);
                         return Status{};
                       }});
 }
 void Options::number(const std::string& name, std::uint64_t& value, std::uint64_t max) {
-  options_.push_back({name, true, [&value, max, name](std::string_view text) -> Status {
+  options_.push_back({name, "", true, [&value, max, name](std::string_view text) -> Status {
                         const auto parsed = parse_decimal(text);
                         if (!parsed || *parsed > max) {
                           return make_error(Errc::kInvalid, "--%s: expected a number up to %llu",
@@ -59,7 +59,7 @@ void Options::number(const std::string& name, std::uint64_t& value, std::uint64_
                       }});
 }
 void Options::number32(const std::string& name, std::uint32_t& value) {
-  options_.push_back({name, true, [&value, name](std::string_view text) -> Status {
+  options_.push_back({name, "", true, [&value, name](std::string_view text) -> Status {
                         const auto parsed = parse_decimal(text);
                         if (!parsed || *parsed > UINT32_MAX) {
                           return make_error(Errc::kInvalid, "--%s: expected a number below 2^32",
@@ -70,24 +70,16 @@ void Options::number32(const std::string& name, std::uint32_t& value) {
                       }});
 }
 void Options::size(const std::string& name, std::uint64_t& bytes) {
-  options_.push_back({name, true, [&bytes, name](std::string_view text) -> Status {
+  options_.push_back({name, "", true, [&bytes, name](std::string_view text) -> Status {
                         auto parsed = parse_size(text);
                         if (!parsed) return std::move(parsed).error().with_context("--" + name);
                         bytes = *parsed;
                         return {};
                       }});
 }
-void Options::alias(std::string alias, const std::string& name) {
-  const Option* option = find(name);
-  MSB_CHECK(option != nullptr);
-  Option copy = *option;
-  copy.name = std::move(alias);
-  options_.push_back(std::move(copy));
-}
-
 const Options::Option* Options::find(std::string_view name) const {
   for (const Option& option : options_) {
-    if (option.name == name) return &option;
+    if (!name.empty() && (option.name == name || option.alias == name)) return &option;
   }
   return nullptr;
 }

@@ -17,14 +17,13 @@ class Options {
   // `usage` is shown by --help and after errors: "load [-i FILE] ...".
   explicit Options(std::string usage) : usage_(std::move(usage)) {}
 
-  void flag(std::string name, bool& value);                       // --quiet; a one-letter name is -q
-  void text(std::string name, std::string& value);                // --tag X, --tag=X
-  void list(std::string name, std::vector<std::string>& values);  // may be repeated
+  // `alias` is one letter more that means the same: -q for --quiet.
+  void flag(std::string name, bool& value, std::string alias = "");
+  void text(std::string name, std::string& value, std::string alias = "");                // --tag X, --tag=X
+  void list(std::string name, std::vector<std::string>& values, std::string alias = "");  // may be repeated
   void number(const std::string& name, std::uint64_t& value, std::uint64_t max);
   void number32(const std::string& name, std::uint32_t& value);
   void size(const std::string& name, std::uint64_t& bytes);  // 64M, 2GiB, 1048576
-  // Makes `alias` (-q) another name of an option already declared.
-  void alias(std::string alias, const std::string& name);
 
   // Options may stand anywhere before "--". Errors: kInvalid; kCancelled after --help was printed.
   [[nodiscard]] Status parse(const std::vector<std::string>& arguments);
@@ -34,6 +33,7 @@ class Options {
  private:
   struct Option {
     std::string name;
+    std::string alias;
     bool takes_value;
     std::function<Status(std::string_view)> set;
   };

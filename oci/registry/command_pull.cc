@@ -41,8 +41,7 @@ Status pull_command(const Arguments& arguments) {
   options.text("policy", policy);
   options.text("ca-file", ca_file);
   options.flag("plain-http", plain_http);
-  options.flag("quiet", quiet);
-  options.alias("q", "quiet");
+  options.flag("quiet", quiet, "q");
   options.flag("json", json_output);
   options.number32("parallel", parallel);
   options.number32("retries", retries);

@@ -58,8 +58,7 @@ Status login_command(const Arguments& arguments) {
   bool from_stdin = false;
   bool plain_http = false;
   std::string ca_file;
-  options.text("username", credentials.user);
-  options.alias("u", "username");
+  options.text("username", credentials.user, "u");
   options.flag("password-stdin", from_stdin);
   options.flag("plain-http", plain_http);
   options.text("ca-file", ca_file);

@@ -4,9 +4,11 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 namespace msb::oci {
 namespace {
@@ -22,24 +24,25 @@ void start_curl() {
   std::call_once(once, [] { MSB_CHECK(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); });
 }
 
+// What is no fault of the connection; everything else may work later.
+constexpr std::array<std::pair<CURLcode, Errc>, 10> kCodes = {{
+    {CURLE_OPERATION_TIMEDOUT, Errc::kTimeout},
+    {CURLE_PEER_FAILED_VERIFICATION, Errc::kPermission},
+    {CURLE_SSL_CACERT_BADFILE, Errc::kPermission},
+    {CURLE_SSL_CERTPROBLEM, Errc::kPermission},
+    {CURLE_TOO_MANY_REDIRECTS, Errc::kProtocol},
+    {CURLE_UNSUPPORTED_PROTOCOL, Errc::kProtocol},
+    {CURLE_URL_MALFORMAT, Errc::kProtocol},
+    {CURLE_WEIRD_SERVER_REPLY, Errc::kProtocol},
+    {CURLE_SSL_CONNECT_ERROR, Errc::kProtocol},
+    {CURLE_HTTP2, Errc::kProtocol},
+}};
+
 Errc code_of(CURLcode code) {
-  switch (code) {
-    case CURLE_OPERATION_TIMEDOUT:
-      return Errc::kTimeout;
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CERTPROBLEM:
-      return Errc::kPermission;
-    case CURLE_TOO_MANY_REDIRECTS:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_URL_MALFORMAT:
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_HTTP2:
-      return Errc::kProtocol;
-    default:
-      return Errc::kUnavailable;
+  for (const auto& [theirs, ours] : kCodes) {
+    if (theirs == code) return ours;
   }
+  return Errc::kUnavailable;
 }
 
 // The host of a URL, for error texts; queries of redirects hold secrets.

@@ -6,12 +6,12 @@
 #include "oci/registry/registry_commands.h"
 
 int main(int argc, char** argv) {
-  using msb::oci::Command;
-  constexpr std::array kCommands = {
-      Command{"pull", "fetch images from a registry", msb::oci::pull_command},
-      Command{"login", "keep a name and a password for a registry", msb::oci::login_command},
-      Command{"logout", "forget them", msb::oci::logout_command},
-      Command{"registries", "list registries with a login", msb::oci::registries_command},
-  };
-  return msb::oci::run_program("msb-registry", kCommands, argc, argv);
+  using namespace msb::oci;
+  constexpr std::array<Command, 4> kCommands = {{
+      {"pull", "fetch images from a registry", pull_command},
+      {"login", "keep a name and a password for a registry", login_command},
+      {"logout", "forget them", logout_command},
+      {"registries", "list registries with a login", registries_command},
+  }};
+  return run_program("msb-registry", kCommands, argc, argv);
 }
