@@ -36,7 +36,8 @@ Status keys_of(const JsonView& object, std::string_view key, std::vector<std::st
 
 Status write_metadata(const Store& store, const std::vector<std::string>& diff_ids, const std::string& path,
                       const Limits& limits) {
-  Tree tree(limits);
+  MSB_ASSIGN(const TempFile scratch, store.make_temp());
+  Tree tree(limits, scratch.fd());
   Merger merger(tree);
   std::vector<std::uint64_t> layer_blocks;
   for (std::size_t i = 0; i < diff_ids.size(); ++i) {

@@ -9,10 +9,11 @@ Result<LayerSummary> stage_layer(const Store& store, ByteStream& input, const st
                                  const StageOptions& options) {
   MSB_ASSIGN(TempFile blob, store.make_temp());
   MSB_ASSIGN(TempFile split, store.make_temp());
-  MSB_ASSIGN(LayerSummary summary,
-             options.unpacker.empty()
-                 ? unpack_layer(input, blob.fd(), split.fd(), options.limits)
-                 : unpack_layer_confined(options.unpacker, input, blob.fd(), split.fd(), options.limits));
+  MSB_ASSIGN(const TempFile scratch, store.make_temp());
+  const LayerFiles files{blob.fd(), split.fd(), scratch.fd()};
+  MSB_ASSIGN(LayerSummary summary, options.unpacker.empty() ? unpack_layer(input, files, options.limits)
+                                                            : unpack_layer_confined(options.unpacker, input,
+                                                                                    files, options.limits));
   if (!wanted.empty() && summary.diff_id_hex != wanted) {
     return make_error(Errc::kProtocol,
                       "the layer is not the one its image names: sha256:%s instead of sha256:%s",

@@ -11,6 +11,7 @@ namespace {
 
 constexpr NodeId kForgotten = 0xfffffffe;     // a hash slot that was used: searches go on past it
 constexpr std::size_t kTextChunk = 1U << 16;  // larger than any text; a text never spans chunks
+constexpr std::size_t kFirstSlots = 1024;     // of the hash table
 constexpr std::size_t kTextLengthBytes = 2;   // each text is preceded by its length
 
 std::size_t hash_name(NodeId dir, std::string_view name) {
@@ -30,19 +31,20 @@ bool Inode::is_regular() const { return S_ISREG(mode); }
 bool Inode::is_symlink() const { return S_ISLNK(mode); }
 bool Inode::is_device() const { return S_ISCHR(mode) || S_ISBLK(mode); }
 
-Tree::Tree(const Limits& limits) : limits_(limits), table_(1024, kNone) {
+Tree::Tree(const Limits& limits, int scratch_fd) : limits_(limits), scratch_(scratch_fd) {
   Inode root;
   root.mode = S_IFDIR | 0755;
   root.flags = kImplicitDir;
-  inodes_.push_back(root);
   Node node;
   node.inode = 0;
-  nodes_.push_back(node);
+  // All this fits the plain memory, which only a host without any refuses.
+  MSB_CHECK(grow_table().ok() && inodes_.push_back(root, scratch_).ok() &&
+            nodes_.push_back(node, scratch_).ok());
 }
 
 std::string_view Tree::text(TextId id) const {
   if (id == kNone) return {};
-  const char* at = text_[id / kTextChunk].get() + id % kTextChunk;
+  const char* at = static_cast<const char*>(text_[id / kTextChunk].data()) + id % kTextChunk;
   std::uint16_t length = 0;
   std::memcpy(&length, at, kTextLengthBytes);
   return {at + kTextLengthBytes, length};
@@ -56,10 +58,11 @@ Result<TextId> Tree::add_text(std::string_view text) {
       return make_error(Errc::kLimit, "names and link targets take more than %u bytes",
                         limits_.max_text_bytes);
     }
-    text_.push_back(std::make_unique<char[]>(kTextChunk));
+    MSB_ASSIGN(ScratchBlock chunk, scratch_.allocate(kTextChunk));
+    text_.push_back(std::move(chunk));
     text_used_ = 0;
   }
-  char* at = text_.back().get() + text_used_;
+  char* at = static_cast<char*>(text_.back().data()) + text_used_;
   const auto length = static_cast<std::uint16_t>(text.size());
   std::memcpy(at, &length, kTextLengthBytes);
   if (!text.empty()) std::memcpy(at + kTextLengthBytes, text.data(), text.size());
@@ -84,17 +87,20 @@ std::size_t Tree::slot_of(NodeId dir, std::string_view name) const {
   }
 }
 
-void Tree::grow_table() {
-  std::vector<NodeId> old;
+Status Tree::grow_table() {
   std::size_t live = 0;
   for (const NodeId id : table_) live += id < kForgotten ? 1 : 0;
-  const std::size_t size = live * 2 >= table_.size() ? table_.size() * 2 : table_.size();
-  old.swap(table_);
-  table_.assign(size, kNone);
+  const std::size_t size =
+      std::max(kFirstSlots, live * 2 >= table_.size() ? table_.size() * 2 : table_.size());
+  MSB_ASSIGN(ScratchBlock memory, scratch_.allocate(size * sizeof(NodeId)));
+  std::swap(memory, table_memory_);
+  const std::span<NodeId> old = std::exchange(table_, {static_cast<NodeId*>(table_memory_.data()), size});
+  std::fill(table_.begin(), table_.end(), kNone);
   table_used_ = live;
   for (const NodeId id : old) {
     if (id < kForgotten) table_[slot_of(nodes_[id].parent, name(id))] = id;
   }
+  return {};
 }
 
 void Tree::forget(NodeId id) {
@@ -119,7 +125,7 @@ Result<NodeId> Tree::put(NodeId dir, std::string_view name, InodeId inode) {
     return make_error(Errc::kLimit, "more than %u entries", limits_.max_entries);
   }
   if ((table_used_ + 1) * 4 > table_.size() * 3) {
-    grow_table();
+    MSB_TRY(grow_table());
     slot = slot_of(dir, name);
   }
   Node node;
@@ -128,7 +134,7 @@ Result<NodeId> Tree::put(NodeId dir, std::string_view name, InodeId inode) {
   node.inode = inode;
   node.next_sibling = nodes_[dir].first_child;
   const auto id = static_cast<NodeId>(nodes_.size());
-  nodes_.push_back(node);
+  MSB_TRY(nodes_.push_back(node, scratch_));
   nodes_[dir].first_child = id;
   if (table_[slot] == kNone) ++table_used_;
   table_[slot] = id;
@@ -181,7 +187,7 @@ Result<InodeId> Tree::add_inode(const Inode& inode) {
   if (inodes_.size() / 2 >= limits_.max_entries) {
     return make_error(Errc::kLimit, "more than %u entries", limits_.max_entries);
   }
-  inodes_.push_back(inode);
+  MSB_TRY(inodes_.push_back(inode, scratch_));
   return static_cast<InodeId>(inodes_.size() - 1);
 }
 

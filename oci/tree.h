@@ -10,9 +10,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <new>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -20,23 +22,34 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "oci/limits.h"
+#include "oci/scratch.h"
 
 namespace msb::oci {
 
-// A vector that grows by fixed chunks: no element moves, and no copy doubles the memory at the worst moment.
-template <typename T, std::size_t kChunk = 8192>
+// A vector that grows by fixed chunks of scratch memory: no element moves, and no copy doubles the memory at
+// the worst moment.
+template <typename T>
 class ChunkedVector {
  public:
+  static constexpr std::size_t kChunk = 8192;  // elements; whole pages, whatever the element
+  static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+
   [[nodiscard]] std::size_t size() const { return size_; }
-  T& operator[](std::size_t i) { return chunks_[i / kChunk][i % kChunk]; }
-  const T& operator[](std::size_t i) const { return chunks_[i / kChunk][i % kChunk]; }
-  void push_back(const T& value) {
-    if (size_ == chunks_.size() * kChunk) chunks_.push_back(std::make_unique<T[]>(kChunk));
-    (*this)[size_++] = value;
+  T& operator[](std::size_t i) { return at(i); }
+  const T& operator[](std::size_t i) const { return at(i); }
+  [[nodiscard]] Status push_back(const T& value, Scratch& scratch) {
+    if (size_ == chunks_.size() * kChunk) {
+      MSB_ASSIGN(ScratchBlock chunk, scratch.allocate(kChunk * sizeof(T)));
+      chunks_.push_back(std::move(chunk));
+    }
+    ::new (&at(size_)) T(value);
+    ++size_;
+    return {};
   }
 
  private:
-  std::vector<std::unique_ptr<T[]>> chunks_;
+  [[nodiscard]] T& at(std::size_t i) const { return static_cast<T*>(chunks_[i / kChunk].data())[i % kChunk]; }
+  std::vector<ScratchBlock> chunks_;
   std::size_t size_ = 0;
 };
 
@@ -92,8 +105,9 @@ struct ChunkMap {
 
 class Tree {
  public:
-  // Begins with an empty root directory (mode 0755, root:root), flagged kImplicitDir.
-  explicit Tree(const Limits& limits);
+  // Begins with an empty root directory (mode 0755, root:root), flagged kImplicitDir. A tree that outgrows
+  // the plain memory of scratch.h goes on in the file `scratch_fd` (borrowed, empty; -1: in memory).
+  explicit Tree(const Limits& limits, int scratch_fd = -1);
 
   [[nodiscard]] const Limits& limits() const { return limits_; }
   [[nodiscard]] Node& node(NodeId id) { return nodes_[id]; }
@@ -142,15 +156,17 @@ class Tree {
 
  private:
   [[nodiscard]] std::size_t slot_of(NodeId dir, std::string_view name) const;  // its slot, or the free one
-  void grow_table();
+  [[nodiscard]] Status grow_table();
   void forget(NodeId id);  // takes it out of the hash table
 
   Limits limits_;
+  Scratch scratch_;
   ChunkedVector<Node> nodes_;
   ChunkedVector<Inode> inodes_;
-  std::vector<NodeId> table_;  // open addressing; kNone free, kForgotten once used
+  ScratchBlock table_memory_;
+  std::span<NodeId> table_;  // in table_memory_; open addressing; kNone free, kForgotten once used
   std::size_t table_used_ = 0;
-  std::vector<std::unique_ptr<char[]>> text_;
+  std::vector<ScratchBlock> text_;
   std::size_t text_used_ = 0;  // of the last chunk
   std::unordered_map<std::string, std::uint32_t> xattr_index_;
   std::vector<const std::string*> xattr_sets_;  // keys of xattr_index_, whose addresses are stable

@@ -23,13 +23,13 @@ constexpr std::uint64_t kMaxChunks = 1U << 17;
 
 class Unpacker final : public RawObserver {
  public:
-  Unpacker(ByteSource& tar, int blob_fd, int split_fd, const Limits& limits)
-      : reader_(tar, limits, split_fd >= 0 ? this : nullptr),
-        tree_(limits),
+  Unpacker(ByteSource& tar, const LayerFiles& files, const Limits& limits)
+      : reader_(tar, limits, files.split >= 0 ? this : nullptr),
+        tree_(limits, files.scratch),
         layer_(tree_),
-        blob_(blob_fd, limits.max_image_bytes / erofs::kBlockSize),
-        blob_fd_(blob_fd) {
-    if (split_fd >= 0) split_.emplace(split_fd);
+        blob_(files.blob, limits.max_image_bytes / erofs::kBlockSize),
+        blob_fd_(files.blob) {
+    if (files.split >= 0) split_.emplace(files.split);
   }
 
   [[nodiscard]] Status on_raw(ByteView bytes) override { return split_->literal(bytes); }
@@ -156,10 +156,10 @@ class Unpacker final : public RawObserver {
 
 }  // namespace
 
-Result<LayerSummary> unpack_layer(ByteStream& input, int blob_fd, int split_fd, const Limits& limits) {
+Result<LayerSummary> unpack_layer(ByteStream& input, const LayerFiles& files, const Limits& limits) {
   Decompressor decompressor(input);
   HashingPipe pipe(decompressor);
-  Unpacker unpacker(pipe, blob_fd, split_fd, limits);
+  Unpacker unpacker(pipe, files, limits);
   MSB_ASSIGN(LayerSummary summary, unpacker.run());
   summary.diff_id_hex = pipe.sha256_hex();
   summary.tar_bytes = pipe.total_bytes();

@@ -23,9 +23,15 @@ struct LayerSummary {
   std::uint64_t dropped_xattrs = 0;
 };
 
-// `blob_fd` and `split_fd` are empty files, written but not synced; split_fd may be -1 to keep no record of
-// the tar stream. Errors: kProtocol for what is wrong with the layer, kLimit, kNoSpace and others of writing.
-[[nodiscard]] Result<LayerSummary> unpack_layer(ByteStream& input, int blob_fd, int split_fd,
+// Empty files (borrowed), written but not synced.
+struct LayerFiles {
+  int blob = -1;
+  int split = -1;    // -1: no record of the tar stream is kept
+  int scratch = -1;  // for the tree of a large layer (scratch.h); -1: it stays in memory
+};
+
+// Errors: kProtocol for what is wrong with the layer, kLimit, kNoSpace and others of writing.
+[[nodiscard]] Result<LayerSummary> unpack_layer(ByteStream& input, const LayerFiles& files,
                                                 const Limits& limits);
 
 }  // namespace msb::oci

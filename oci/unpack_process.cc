@@ -20,7 +20,7 @@
 namespace msb::oci {
 namespace {
 
-constexpr int kBlobFd = 3, kSplitFd = 4, kAnswerFd = 5;
+constexpr int kBlobFd = 3, kSplitFd = 4, kScratchFd = 5, kAnswerFd = 6;
 constexpr std::size_t kMaxAnswer = 64U << 10;
 constexpr std::size_t kCopyBuffer = 256U << 10;
 
@@ -125,8 +125,8 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
 
 }  // namespace
 
-Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input, int blob_fd,
-                                           int split_fd, const Limits& limits) {
+Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,
+                                           const LayerFiles& files, const Limits& limits) {
   MSB_ASSIGN(auto layer, make_pipe());
   MSB_ASSIGN(auto answer, make_pipe());
   (void)::fcntl(layer.second.get(), F_SETPIPE_SZ,
@@ -139,11 +139,9 @@ Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStrea
                   "--max-file-size=" + std::to_string(limits.max_file_bytes),
                   "--max-image-size=" + std::to_string(limits.max_image_bytes),
                   "--max-entries=" + std::to_string(limits.max_entries)};
-  options.fds = {{layer.first.get(), STDIN_FILENO},
-                 {STDERR_FILENO, STDERR_FILENO},
-                 {blob_fd, kBlobFd},
-                 {split_fd, kSplitFd},
-                 {answer.second.get(), kAnswerFd}};
+  options.fds = {
+      {layer.first.get(), STDIN_FILENO}, {STDERR_FILENO, STDERR_FILENO}, {files.blob, kBlobFd},
+      {files.split, kSplitFd},           {files.scratch, kScratchFd},    {answer.second.get(), kAnswerFd}};
   options.die_with_parent = true;
   MSB_ASSIGN(Child child, spawn(options));
   layer.first.reset();
@@ -172,7 +170,7 @@ Status run_unpack_process(const Limits& limits) {
   mallopt(M_ARENA_MAX, 1);
   confine_child();
   FdStream input(STDIN_FILENO);
-  const auto summary = unpack_layer(input, kBlobFd, kSplitFd, limits);
+  const auto summary = unpack_layer(input, {kBlobFd, kSplitFd, kScratchFd}, limits);
   JsonWriter json;
   json.begin_object();
   if (summary) {

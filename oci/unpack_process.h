@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unpacking in a process of its own, which holds three descriptors and nothing else: no network, no path, no
+// Unpacking in a process of its own, which holds five descriptors and nothing else: no network, no path, no
 // secret. A layer that breaks the parser breaks that.
 //
 // Theory of operation. The parent starts `msb-image unpack-layer` with the layer on descriptor 0, the two
-// empty files on 3 and 4 and a pipe for the answer on 5, copies the stream in, and reads one JSON document
+// empty files on 3, 4 and 5 and a pipe for the answer on 6, copies the stream in, and reads one JSON document
 // back: a summary or an error. The child confines itself before it reads the first byte (no paths by
 // Landlock, no capabilities, an allow-list of calls by seccomp).
 #pragma once
@@ -19,7 +19,7 @@ namespace msb::oci {
 
 // As unpack_layer(). `program` is msb-image.
 [[nodiscard]] Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,
-                                                         int blob_fd, int split_fd, const Limits& limits);
+                                                         const LayerFiles& files, const Limits& limits);
 // The child's side; descriptors as above.
 [[nodiscard]] Status run_unpack_process(const Limits& limits);
 

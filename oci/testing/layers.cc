@@ -84,7 +84,7 @@ Result<UnpackedLayer> unpack(ByteView stream, const Limits& limits) {
   if (!blob || !split) return sys_error("memfd_create");
   ViewStream input(stream);
   UnpackedLayer layer;
-  MSB_ASSIGN(layer.summary, unpack_layer(input, blob.get(), split.get(), limits));
+  MSB_ASSIGN(layer.summary, unpack_layer(input, {blob.get(), split.get()}, limits));
   MSB_ASSIGN(layer.blob, content_of(blob.get()));
   MSB_ASSIGN(layer.split, content_of(split.get()));
   return layer;
