@@ -3,9 +3,11 @@
 #include <cstdio>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "oci/commands.h"
 #include "oci/confine_parent.h"
 #include "oci/registry/pull.h"
+#include "oci/registry/pull_calls.h"
 #include "oci/registry/registry_commands.h"
 
 namespace msb::oci {
@@ -79,6 +81,8 @@ Status pull_command(const Arguments& arguments) {
   }
   MSB_ASSIGN(pull.stage.unpacker, unpacker_path());
   confine_parent(store.home(), -1, Network::kTcp, ca_files(registries));
+  if (const Status status = restrict_pull_calls(); !status.ok())
+    MSB_INFO("confinement is incomplete: %s", status.error().text.c_str());
   MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));
   store.sweep_temp();
   Progress progress(Progress::style_of(quiet || json_output));
