@@ -51,7 +51,7 @@ Status add_orphans(const Store& store, const Catalog& catalog, Removal& removal)
   for (const auto& [digest, image] : catalog.images) {
     for (std::string& file : files_of(image)) known.insert(std::move(file));
   }
-  constexpr std::array<const char*, 4> kContent = {"metadata", "layers", "blobs", "locks"};
+  constexpr std::array kContent = {"metadata", "layers", "disks", "blobs", "partial", "locks"};
   for (const char* directory : kContent) {
     MSB_ASSIGN(const auto names, store.list(directory));
     for (const std::string& name : names) {

@@ -10,14 +10,15 @@
 #include <array>
 #include <memory>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/sha256.h"
 
 namespace msb::oci {
 namespace {
 
-constexpr std::array<const char*, 7> kDirectories = {"refs",  "manifests", "metadata", "layers",
-                                                     "blobs", "tmp",       "locks"};
+constexpr std::array kDirectories = {"refs",  "manifests", "metadata", "layers", "disks",
+                                     "blobs", "partial",   "tmp",      "locks"};
 constexpr int kTempAttempts = 100;
 
 Status flock_retry(int fd, int operation, const char* what) {
@@ -135,16 +136,37 @@ Status Store::remove(const std::string& path) const {
 }
 
 void Store::sweep_temp() const {
-  const auto names = list("tmp");
-  if (!names) return;
-  for (const std::string& name : *names) {
-    const UniqueFd fd(::openat(images_fd_.get(), ("tmp/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-    if (fd && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0)
-      ::unlinkat(images_fd_.get(), ("tmp/" + name).c_str(), 0);
+  // A file that somebody has locked is somebody's.
+  const auto remove_unlocked = [this](const std::string& path) {
+    const UniqueFd fd(::openat(images_fd_.get(), path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (fd && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) ::unlinkat(images_fd_.get(), path.c_str(), 0);
+  };
+  if (const auto names = list("tmp")) {
+    for (const std::string& name : *names) remove_unlocked("tmp/" + name);
   }
+  if (const auto names = list("partial")) {
+    constexpr std::int64_t kSeconds = std::int64_t{kPartialDays} * 86'400;
+    const std::int64_t oldest = wall_clock_ns() / 1'000'000'000 - kSeconds;
+    for (const std::string& name : *names) {
+      const auto found = usage("partial/" + name);
+      if (found && found->mtime_s < oldest) remove_unlocked("partial/" + name);
+    }
+  }
+}
+
+UniqueFd Store::open_partial(const std::string& digest_hex) const {
+  UniqueFd fd(::openat(images_fd_.get(), partial_path(digest_hex).c_str(),
+                       O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  struct stat st {};
+  // Whoever finished with it may have removed it between the two calls: then it is of no use any more.
+  if (!fd || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &st) != 0 || st.st_nlink == 0)
+    return {};
+  return fd;
 }
 
 std::string layer_path(const std::string& diff_id_hex) { return "layers/" + diff_id_hex + ".erofs"; }
 std::string split_path(const std::string& diff_id_hex) { return "layers/" + diff_id_hex + ".split"; }
+std::string disk_path(const std::string& id_hex) { return "disks/" + id_hex + ".img"; }
+std::string partial_path(const std::string& digest_hex) { return "partial/" + digest_hex; }
 
 }  // namespace msb::oci

@@ -5,10 +5,13 @@
 //   refs/<sha256 of canonical reference>.json  which manifest a reference means
 //   manifests/<manifest digest>.json           what a sandbox needs: config, extents of the root disk, layers
 //   metadata/<sha256 of the layers' ids>.erofs merged trees (merge.h)
-//   layers/<diff id>.erofs, <diff id>.split    layers (unpack.h), and what `save` needs to write their tar
-//   again blobs/<digest>                             manifests and configs as they came tmp/, locks/ work in
-//   progress; a file there without a lock on it is garbage lock                                       shared
-//   while something is added, exclusive to collect garbage
+//   layers/<diff id>.erofs                     layers (unpack.h)
+//   layers/<diff id>.split                     what `save` needs to write their tar again
+//   disks/<id>.img                             roots that came as disk images (unpack_disk.h)
+//   blobs/<digest>                             manifests and configs as they came
+//   partial/<digest>                           the beginnings of layers whose download broke off
+//   tmp/, locks/                               work in progress; a file there without a lock is garbage
+//   lock                                       shared while something is added, exclusive to collect garbage
 //
 // Theory of operation. Everything but refs is content-addressed and never changes once it has its name: it is
 // written in tmp/, synced, and renamed into place, so a name that exists is complete, whoever is killed when.
@@ -80,8 +83,15 @@ class Store {
   [[nodiscard]] Result<std::vector<std::string>> list(const std::string& directory) const;
   [[nodiscard]] Status remove(const std::string& path) const;
 
-  // Removes what crashed or killed writers left in tmp/.
+  // Removes what crashed or killed writers left in tmp/, and beginnings in partial/ that nobody took up for
+  // kPartialDays.
   void sweep_temp() const;
+
+  static constexpr int kPartialDays = 7;
+  // What an earlier pull got of the blob `digest_hex`, to read and to continue; made if it is not there. Not
+  // valid if another process is at it or it cannot be made: then the blob comes whole from the registry. Its
+  // bytes are as good as unchecked: the digest of the whole blob says whether they are right.
+  [[nodiscard]] UniqueFd open_partial(const std::string& digest_hex) const;
 
  private:
   Store(std::string home, UniqueFd home_fd, UniqueFd images_fd)
@@ -94,5 +104,7 @@ class Store {
 // Names below images/.
 [[nodiscard]] std::string layer_path(const std::string& diff_id_hex);
 [[nodiscard]] std::string split_path(const std::string& diff_id_hex);
+[[nodiscard]] std::string disk_path(const std::string& id_hex);
+[[nodiscard]] std::string partial_path(const std::string& digest_hex);
 
 }  // namespace msb::oci

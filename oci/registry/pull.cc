@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "oci/registry/pull.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <mutex>
@@ -17,6 +20,7 @@ namespace {
 
 constexpr int kMaxIndexDepth = 4;
 constexpr std::size_t kShownDigits = 12;
+constexpr std::uint64_t kWorthKeeping = 1U << 20;  // of a download that breaks off, for the next pull
 
 // Tells the progress what passes.
 class CountedStream final : public ByteStream {
@@ -114,14 +118,31 @@ class Puller {
       progress_.finish(number, "already there");
       return {};
     }
-    MSB_ASSIGN(const auto blob, repository_.blob(layer));
-    CountedStream counted(*blob, progress_, number);
-    MSB_ASSIGN(const LayerSummary summary, stage_layer(store_, counted, hex, options_.stage));
+    const std::string blob_hex = digest_hex(layer.digest);
+    const UniqueFd partial = layer.size >= kWorthKeeping ? store_.open_partial(blob_hex) : UniqueFd();
+    struct stat before {};
+    const bool resumed = partial && ::fstat(partial.get(), &before) == 0 && before.st_size > 0;
+    auto staged = stage_blob(layer, hex, number, partial.get());
+    if (!staged && resumed && staged.error().code == Errc::kProtocol) {
+      // Perhaps it is the beginning that is damaged (a crash of the host leaves such): once more without it.
+      if (::ftruncate(partial.get(), 0) != 0) return sys_error("empty the kept part of a layer");
+      staged = stage_blob(layer, hex, number, partial.get());
+    }
+    if (!staged) return staged.error();
+    const LayerSummary& summary = *staged;
+    if (partial) MSB_TRY(store_.remove(partial_path(blob_hex)));
     if (summary.dropped_xattrs > 0)
       MSB_INFO("layer %s: %llu extended attributes that no filesystem here can hold were dropped",
                diff_id.c_str(), static_cast<unsigned long long>(summary.dropped_xattrs));
     progress_.finish(number, "done");
     return {};
+  }
+
+  Result<LayerSummary> stage_blob(const Descriptor& layer, const std::string& diff_id_hex, std::size_t number,
+                                  int partial_fd) {
+    MSB_ASSIGN(const auto blob, repository_.blob(layer, partial_fd));
+    CountedStream counted(*blob, progress_, number);
+    return stage_layer(store_, counted, diff_id_hex, options_.stage);
   }
 
   const Store& store_;

@@ -2,10 +2,13 @@
 #include "oci/registry/registry.h"
 
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 
+#include "base/file.h"
 #include "base/image_reference.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -72,11 +75,22 @@ bool worth_retrying(const Error& error) {
   return error.code == Errc::kUnavailable || error.code == Errc::kTimeout;
 }
 
-// A blob read forward; counts, hashes, and takes up broken connections where they broke.
+// A blob read forward; counts, hashes, keeps what comes, and takes up broken connections where they broke.
 class BlobStream final : public ByteStream {
  public:
-  BlobStream(Repository& repository, const Descriptor& descriptor)
-      : repository_(repository), descriptor_(descriptor) {}
+  BlobStream(Repository& repository, const Descriptor& descriptor, int partial_fd)
+      : repository_(repository), descriptor_(descriptor), partial_fd_(partial_fd) {}
+
+  // Connects unless all of the blob was kept before.
+  [[nodiscard]] Status start() {
+    struct stat st {};
+    if (partial_fd_ >= 0 && ::fstat(partial_fd_, &st) == 0) kept_ = static_cast<std::uint64_t>(st.st_size);
+    if (kept_ > descriptor_.size) {
+      kept_ = 0;
+      forget();
+    }
+    return kept_ > 0 ? Status{} : connect();
+  }
 
   [[nodiscard]] Status connect() {
     HttpRequest request;
@@ -117,6 +131,11 @@ class BlobStream final : public ByteStream {
   Result<std::size_t> read_some(MutableBytes out) {
     for (;;) {
       if (ended_) return std::size_t{0};
+      if (position_ < kept_) return read_kept(out);
+      if (!exchange_) {
+        if (position_ == descriptor_.size) return finish();
+        MSB_TRY(connect());
+      }
       MSB_ASSIGN(const std::size_t n, exchange_->read(out));
       if (n == 0) return finish();
       const std::size_t passed = static_cast<std::size_t>(std::min<std::uint64_t>(skip_, n));
@@ -128,6 +147,7 @@ class BlobStream final : public ByteStream {
       if (passed > 0)
         std::copy(out.begin() + static_cast<std::ptrdiff_t>(passed),
                   out.begin() + static_cast<std::ptrdiff_t>(n), out.begin());
+      keep(ByteView(out).first(fresh));
       hash_.update(ByteView(out).first(fresh));
       position_ += fresh;
       failures_ = 0;  // there was progress
@@ -135,17 +155,37 @@ class BlobStream final : public ByteStream {
     }
   }
 
+  Result<std::size_t> read_kept(MutableBytes out) {
+    const MutableBytes piece =
+        out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), kept_ - position_)));
+    MSB_TRY(pread_exact(partial_fd_, piece, position_));
+    hash_.update(piece);
+    position_ += piece.size();
+    return piece.size();
+  }
+
+  // A disk that is full, say, must not end a download that needs no more of it.
+  void keep(ByteView piece) {
+    if (partial_fd_ >= 0 && !pwrite_exact(partial_fd_, piece, position_).ok()) {
+      forget();
+      partial_fd_ = -1;
+    }
+  }
+  void forget() const { (void)!::ftruncate(partial_fd_, 0); }
+
   Result<std::size_t> finish() {
     // A connection that closes early without a length looks like an end: worth another try.
     if (position_ < descriptor_.size) return failure(Errc::kUnavailable, "it ends early");
     ended_ = true;
-    if ("sha256:" + hash_.finish_hex() != descriptor_.digest)
-      return failure(Errc::kProtocol, "it has another content than its digest says");
-    return std::size_t{0};
+    if ("sha256:" + hash_.finish_hex() == descriptor_.digest) return std::size_t{0};
+    if (partial_fd_ >= 0) forget();
+    return failure(Errc::kProtocol, "it has another content than its digest says");
   }
 
   Repository& repository_;
   Descriptor descriptor_;
+  int partial_fd_;
+  std::uint64_t kept_ = 0;  // bytes of the blob that partial_fd_ had at the start
   std::unique_ptr<HttpExchange> exchange_;
   Sha256Stream hash_;
   std::uint64_t position_ = 0;
@@ -274,9 +314,9 @@ Result<Repository::Document> Repository::manifest(const std::string& reference) 
   return document;
 }
 
-Result<std::unique_ptr<ByteStream>> Repository::blob(const Descriptor& descriptor) {
-  auto stream = std::make_unique<BlobStream>(*this, descriptor);
-  MSB_TRY(stream->connect());
+Result<std::unique_ptr<ByteStream>> Repository::blob(const Descriptor& descriptor, int partial_fd) {
+  auto stream = std::make_unique<BlobStream>(*this, descriptor, partial_fd);
+  MSB_TRY(stream->start());
   return std::unique_ptr<ByteStream>(std::move(stream));
 }
 

@@ -36,8 +36,10 @@ class Repository {
   // kProtocol.
   [[nodiscard]] Result<Document> manifest(const std::string& reference);
   // A blob's bytes; its size is the descriptor's and its digest is checked when it has been read to its end.
-  // Broken connections are resumed where they broke.
-  [[nodiscard]] Result<std::unique_ptr<ByteStream>> blob(const Descriptor& descriptor);
+  // Broken connections are resumed where they broke. `partial_fd` (borrowed, or -1) is a file that may hold
+  // the blob's beginning: that is given out first and only the rest is asked for; what comes is added to it.
+  // It is emptied when the digest turns out wrong.
+  [[nodiscard]] Result<std::unique_ptr<ByteStream>> blob(const Descriptor& descriptor, int partial_fd = -1);
   // A small blob as a whole.
   [[nodiscard]] Result<std::string> blob_text(const Descriptor& descriptor, std::size_t max_bytes);
   // Whether the credentials are taken; for `login`.

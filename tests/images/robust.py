@@ -53,6 +53,46 @@ def killed_at_random(store, words, times, longest, stdin=None):
     return ended
 
 
+def case_a_broken_download_is_taken_up_by_the_next_pull(scratch):
+    image = Image(layers())
+    store = Store(scratch)
+    with registry(scratch, "breaks_for_ever", image) as (host, _):
+        store.refused("pull", "-q", "--plain-http", "--retries", "0", f"{host}/a:1")
+    [kept] = os.listdir(f"{store.home}/images/partial")
+    size = os.path.getsize(f"{store.home}/images/partial/{kept}")
+    check(size >= 1 << 19, f"only {size} bytes are kept")
+    with registry(scratch, "well", image) as (host, state):
+        store.run("pull", "-q", "--plain-http", f"{host}/a:1")
+        equal("layers that were continued", counts(state)["ranges"], 1)
+    equal("left", os.listdir(f"{store.home}/images/partial"), [])
+    store.sound()
+
+
+def case_a_damaged_beginning_is_fetched_again(scratch):
+    image = Image(layers())
+    store = Store(scratch)
+    with registry(scratch, "breaks_for_ever", image) as (host, _):
+        store.refused("pull", "-q", "--plain-http", "--retries", "0", f"{host}/a:1")
+    [kept] = os.listdir(f"{store.home}/images/partial")
+    with open(f"{store.home}/images/partial/{kept}", "r+b") as file:
+        file.seek(300_000)
+        file.write(b"not what came")
+    with registry(scratch, "well", image) as (host, state):
+        store.run("pull", "-q", "--plain-http", f"{host}/a:1")
+        check(counts(state)["layer"] >= 3, "the layer was not fetched again")
+    equal("left", os.listdir(f"{store.home}/images/partial"), [])
+    store.sound()
+
+
+def case_prune_removes_beginnings(scratch):
+    store = Store(scratch)
+    with registry(scratch, "breaks_for_ever", Image(layers())) as (host, _):
+        store.refused("pull", "-q", "--plain-http", "--retries", "0", f"{host}/a:1")
+    equal("kept", len(os.listdir(f"{store.home}/images/partial")), 1)
+    store.run("prune")
+    equal("left", os.listdir(f"{store.home}/images/partial"), [])
+
+
 def case_kill_9_during_pulls(scratch):
     store = Store(scratch)
     with registry(scratch, "slow", Image(layers())) as (host, _):
