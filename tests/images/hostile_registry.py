@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Registries that misbehave: each way ends in a clear refusal in bounded time, or is overcome, and never in an image
 that is not what its digest says."""
+import base64
 import contextlib
 import json
 import os
@@ -117,3 +118,21 @@ def case_their_words_are_shown_harmless(scratch):
         os.unlink(f"{state}/{image.layers[0]['digest']}")
         said = store.refused("pull", "--plain-http", f"{host}/a:1", says="not found")
         check("\x1b" not in said and "blob" in said, said)
+
+
+def case_identity_tokens_are_exchanged(scratch):
+    """As `docker login` leaves them for registries that give refresh tokens instead of keeping passwords."""
+    store = Store(scratch)
+    with registry(scratch, "identity_token", Image([LAYER])) as (host, state):
+        os.makedirs(f"{scratch}/user/.docker")
+
+        def keep(token):
+            login = {"auth": base64.b64encode(b"00000000-0000-0000-0000-000000000000:").decode(), "identitytoken": token}
+            with open(f"{scratch}/user/.docker/config.json", "w") as file:
+                json.dump({"auths": {host: login}}, file)
+
+        keep("kept+by docker&co")
+        store.run("pull", "-q", "--plain-http", f"{host}/a:1")
+        equal("grants", counts(state)["grants"], 1)
+        keep("another")
+        store.refused("pull", "-q", "--plain-http", f"{host}/a:1", says="token")

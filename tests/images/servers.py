@@ -58,6 +58,9 @@ class Registry(http.server.BaseHTTPRequestHandler):
             if self.path.startswith("/token"):
                 return self.answer(200, b'{"token":"abc"}')
             return self.answer(401, headers=[("WWW-Authenticate", f'Bearer realm="{realm}",service="s"')])
+        if way == "identity_token" and self.headers.get("Authorization") != "Bearer granted":
+            realm = f'Bearer realm="http://{self.headers["Host"]}/token",service="s",scope="repository:a:pull"'
+            return self.answer(401, headers=[("WWW-Authenticate", realm)])
         if way == "token_elsewhere":
             return self.answer(401, headers=[("WWW-Authenticate", 'Bearer realm="ftp://example/token"')])
         if way == "token_with_line_end":
@@ -71,6 +74,16 @@ class Registry(http.server.BaseHTTPRequestHandler):
         if "/blobs/" in self.path:
             return self.blob(self.path.rsplit("/", 1)[1])
         return self.answer(200, b"{}")
+
+    def do_POST(self):
+        """The OAuth2 form of a token service: takes one refresh token, in the body only."""
+        fields = urllib.parse.parse_qs(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
+        wanted = {"grant_type": ["refresh_token"], "refresh_token": ["kept+by docker&co"], "service": ["s"],
+                  "scope": ["repository:a:pull"]}
+        if self.path != "/token" or any(fields.get(key) != value for key, value in wanted.items()):
+            return self.answer(400, b'{"error":"invalid_grant"}')
+        self.count("grants")
+        return self.answer(200, b'{"access_token":"granted"}')
 
     def manifest(self):
         with open(f"{self.state}/manifest", "rb") as file:
