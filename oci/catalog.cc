@@ -89,6 +89,7 @@ Result<ImageRecord> parse_image_record(std::string_view json) {
     record.layers.push_back(std::move(layer));
   }
   MSB_ASSIGN(const JsonView disk, root.at("root"));
+  MSB_ASSIGN(record.file_system, disk.get_string_or("file_system", "erofs"));
   MSB_ASSIGN(const JsonView extent_list, disk.at("extents"));
   MSB_ASSIGN(const auto extents, extent_list.elements());
   for (const JsonView& extent : extents) {

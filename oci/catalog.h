@@ -23,7 +23,10 @@ struct ImageRecord {
   std::vector<ImageLayer> layers;
   std::uint64_t size = 0;          // of the layers as they came
   std::uint64_t root_size = 0;     // of the root disk
-  std::vector<std::string> files;  // below images/: the merged metadata, then the layers
+  std::string file_system;         // of the root disk: "erofs" for layers, else what its disk image has
+  std::vector<std::string> files;  // below images/: the merged metadata, then the layers; or the disk
+
+  [[nodiscard]] bool from_disk() const { return file_system != "erofs"; }
 };
 
 struct Catalog {

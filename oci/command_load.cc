@@ -40,11 +40,15 @@ void print(const std::vector<LoadedImage>& images, bool json_output, bool quiet)
 
 Status load_command(const Arguments& arguments) {
   Options options(
-      "load [-i FILE|DIRECTORY] [-t NAME]... [--rootfs NAME] [--platform OS/ARCH] [-q] [--json]\n"
-      "(standard input without -i; --rootfs: the archive is a root file system, not an image)");
+      "load [-i FILE|DIRECTORY] [-t NAME]... [--rootfs NAME | --disk NAME] [--platform OS/ARCH] [-q] "
+      "[--json]\n"
+      "(standard input without -i; --rootfs: the archive is a root file system, not an image; --disk: the "
+      "file "
+      "is a raw or qcow2 disk image)");
   std::string input = "-";
   std::string platform;
   std::string rootfs;
+  std::string disk;
   std::vector<std::string> tags;
   bool quiet = false;
   bool json = false;
@@ -53,6 +57,7 @@ Status load_command(const Arguments& arguments) {
   options.list("tag", tags, "t");
   options.text("platform", platform);
   options.text("rootfs", rootfs);
+  options.text("disk", disk);
   options.flag("quiet", quiet, "q");
   options.flag("json", json);
   add_limit_options(options, load.limits);
@@ -82,12 +87,13 @@ Status load_command(const Arguments& arguments) {
     directory = S_ISDIR(st.st_mode);
   }
   confine_parent(store.home(), directory ? fd : -1, Network::kNone);
-  if (!rootfs.empty()) {
-    MSB_ASSIGN(const ImageReference name, parse_image_reference(rootfs));
-    if (directory || !tags.empty() || !name.digest.empty())
-      return make_error(Errc::kInvalid,
-                        "load --rootfs: takes a tar and one name; tar -C DIRECTORY -c . | msb load ...");
-    auto image = load_rootfs(store, fd, name, load);
+  if (!rootfs.empty() || !disk.empty()) {
+    MSB_ASSIGN(const ImageReference name, parse_image_reference(rootfs + disk));
+    if (directory || !tags.empty() || !name.digest.empty() || rootfs.empty() == disk.empty())
+      return make_error(
+          Errc::kInvalid,
+          "load --rootfs and --disk take one name and one file; tar -C DIRECTORY -c . | msb load ...");
+    auto image = disk.empty() ? load_rootfs(store, fd, name, load) : load_disk(store, fd, name, load);
     if (!image) return std::move(image).error().with_context("load a root file system");
     print({*image}, json, quiet);
     return {};

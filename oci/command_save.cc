@@ -9,9 +9,11 @@
 
 #include "base/file.h"
 #include "base/image_reference.h"
+#include "base/log.h"
 #include "oci/catalog.h"
 #include "oci/commands.h"
 #include "oci/save.h"
+#include "oci/unpack_disk.h"
 
 namespace msb::oci {
 namespace {
@@ -21,6 +23,9 @@ Result<std::vector<SavedImage>> choose(const Catalog& catalog, const std::vector
   std::vector<SavedImage> images;
   for (const std::string& text : wanted) {
     MSB_ASSIGN(const ImageRecord* image, find_image(catalog, text));
+    if (image->from_disk())
+      return make_error(Errc::kUnsupported, "save %s: it came as a disk image and has no layers to save",
+                        quote_for_log(text).c_str());
     SavedImage* saved = nullptr;
     for (SavedImage& have : images) {
       if (have.image == image) saved = &have;
@@ -31,6 +36,13 @@ Result<std::vector<SavedImage>> choose(const Catalog& catalog, const std::vector
       saved->references.push_back(reference->canonical());
   }
   return images;
+}
+
+// `path` is named by the content it must have.
+Status verify_disk(const Store& store, const std::string& path, const Limits& limits) {
+  MSB_ASSIGN(const UniqueFd file, open_at(store.images_fd(), path, O_RDONLY));
+  MSB_ASSIGN(const std::string id, disk_id(file.get(), limits));
+  return disk_path(id) == path ? Status{} : Status(make_error(Errc::kCorrupt, "its content is another"));
 }
 
 }  // namespace
@@ -84,13 +96,19 @@ Status verify_command(const Arguments& arguments) {
   std::set<std::string> checked;
   std::size_t bad = catalog.damaged.size();
   for (const std::string& file : catalog.damaged) std::printf("damaged images/%s\n", file.c_str());
+  const auto report = [&bad](const std::string& what, const Status& status) {
+    bad += status.ok() ? 0U : 1U;
+    std::printf("%s %s%s%s\n", status.ok() ? "ok" : "damaged", what.c_str(), status.ok() ? "" : ": ",
+                status.ok() ? "" : status.error().text.c_str());
+  };
   for (const ImageRecord* image : images) {
     for (const ImageLayer& layer : image->layers) {
-      if (!checked.insert(layer.diff_id).second) continue;
-      const Status status = verify_layer(store, layer.diff_id, limits);
-      bad += status.ok() ? 0U : 1U;
-      std::printf("%s %s%s%s\n", status.ok() ? "ok" : "damaged", layer.diff_id.c_str(),
-                  status.ok() ? "" : ": ", status.ok() ? "" : status.error().text.c_str());
+      if (checked.insert(layer.diff_id).second)
+        report(layer.diff_id, verify_layer(store, layer.diff_id, limits));
+    }
+    if (!image->from_disk()) continue;
+    for (const std::string& file : image->files) {
+      if (checked.insert(file).second) report(file, verify_disk(store, file, limits));
     }
   }
   if (bad != 0)

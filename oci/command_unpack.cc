@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// msb-image unpack-layer: the child's side of unpack_process.h.
+// msb-image unpack-layer, unpack-disk: the child's side of unpack_process.h.
 #include "base/file.h"
 #include "oci/commands.h"
 #include "oci/unpack_process.h"
@@ -17,6 +17,14 @@ Status unpack_layer_command(const Arguments& arguments) {
   add_limit_options(options, limits);
   MSB_TRY(options.parse(arguments));
   return run_unpack_process(limits);
+}
+
+Status unpack_disk_command(const Arguments& arguments) {
+  Options options("unpack-disk");
+  Limits limits;
+  add_limit_options(options, limits);
+  MSB_TRY(options.parse(arguments));
+  return run_unpack_disk_process(limits);
 }
 
 }  // namespace msb::oci

@@ -17,6 +17,7 @@ using Arguments = std::vector<std::string>;
 
 [[nodiscard]] Status load_command(const Arguments& arguments);
 [[nodiscard]] Status unpack_layer_command(const Arguments& arguments);
+[[nodiscard]] Status unpack_disk_command(const Arguments& arguments);
 [[nodiscard]] Status mkfs_upper_command(const Arguments& arguments);
 [[nodiscard]] Status list_command(const Arguments& arguments);
 [[nodiscard]] Status inspect_command(const Arguments& arguments);

@@ -25,6 +25,7 @@ namespace {
 // Part of the metadata's name: raised when the writer lays things out in another way.
 constexpr std::string_view kLayoutVersion = "msb-erofs-1";
 constexpr std::size_t kMaxUuidBytes = 16;
+constexpr std::string_view kLayersFileSystem = "erofs";
 
 Status keys_of(const JsonView& object, std::string_view key, std::vector<std::string>& out) {
   const auto value = object.find(key);
@@ -89,6 +90,33 @@ std::vector<std::string> diff_ids_of(const Image& image) {
   std::vector<std::string> ids;
   for (const ImageLayer& layer : image.layers) ids.push_back(layer.diff_id);
   return ids;
+}
+
+// A file below images/ that is a part of the root disk.
+struct RootFile {
+  std::string path;
+  std::uint64_t size = 0;
+};
+
+// All of them in order: the disk, or the merged metadata (made if it is not there) and the layers.
+Result<std::vector<RootFile>> root_files(const Store& store, const Image& image, const Limits& limits) {
+  std::vector<RootFile> files;
+  if (image.disk) {
+    files.push_back({disk_path(image.disk->id_hex)});
+  } else {
+    const std::vector<std::string> diff_ids = diff_ids_of(image);
+    const std::string metadata = metadata_name(diff_ids);
+    MSB_ASSIGN(const UniqueFd lock, store.lock_name("metadata-" + sha256_hex(metadata)));
+    if (!store.has(metadata)) MSB_TRY(write_metadata(store, diff_ids, metadata, limits));
+    files.push_back({metadata});
+    for (const std::string& id : diff_ids) files.push_back({layer_path(digest_hex(id))});
+  }
+  for (RootFile& file : files) {
+    const auto usage = store.usage(file.path);
+    if (!usage) return make_error(Errc::kCorrupt, "%s has vanished from the image store", file.path.c_str());
+    file.size = usage->size;
+  }
+  return files;
 }
 
 }  // namespace
@@ -159,18 +187,10 @@ std::string make_manifest(const std::string& config_digest, std::uint64_t config
 }
 
 Status publish_image(const Store& store, const Image& image, const Limits& limits) {
-  const std::vector<std::string> diff_ids = diff_ids_of(image);
-  const std::string metadata = metadata_name(diff_ids);
-  {
-    MSB_ASSIGN(const UniqueFd lock, store.lock_name("metadata-" + sha256_hex(metadata)));
-    if (!store.has(metadata)) MSB_TRY(write_metadata(store, diff_ids, metadata, limits));
-  }
+  MSB_ASSIGN(const std::vector<RootFile> root, root_files(store, image, limits));
   MSB_TRY(store.put("blobs", digest_hex(image.manifest_digest), image.manifest));
   MSB_TRY(store.put("blobs", digest_hex(image.config_digest), image.raw_config));
 
-  const auto metadata_usage = store.usage(metadata);
-  if (!metadata_usage)
-    return make_error(Errc::kCorrupt, "%s has vanished from the image store", metadata.c_str());
   JsonWriter json(JsonWriter::Style::kPretty);
   json.begin_object()
       .field("version", 1)
@@ -181,28 +201,17 @@ Status publish_image(const Store& store, const Image& image, const Limits& limit
       .field("variant", image.config.variant);
   json.field("created", image.config.created).field("loaded_ns", wall_clock_ns());
   write_config(json, image.config);
-  json.key("root").begin_object().key("extents").begin_array();
-  const auto extent = [&json](const std::string& path, std::uint64_t length) {
-    json.begin_object()
-        .field("path", "images/" + path)
-        .field("offset", 0)
-        .field("length", length)
-        .end_object();
-  };
-  extent(metadata, metadata_usage->size);
-  std::uint64_t compressed = 0;
-  std::uint64_t total = metadata_usage->size;
-  std::vector<std::uint64_t> sizes;
-  for (const ImageLayer& layer : image.layers) {
-    const std::string path = layer_path(digest_hex(layer.diff_id));
-    const auto usage = store.usage(path);
-    if (!usage) return make_error(Errc::kCorrupt, "%s has vanished from the image store", path.c_str());
-    extent(path, usage->size);
-    compressed += layer.size;
-    total += usage->size;
-    sizes.push_back(usage->size);
+  json.key("root").begin_object();
+  json.field("file_system", image.disk ? std::string_view(image.disk->file_system) : kLayersFileSystem);
+  json.key("extents").begin_array();
+  std::uint64_t total = 0;
+  for (const RootFile& file : root) {
+    json.begin_object().field("path", "images/" + file.path).field("offset", 0);
+    json.field("length", file.size).end_object();
+    total += file.size;
   }
   json.end_array().end_object();
+  std::uint64_t compressed = 0;
   json.key("layers").begin_array();
   for (std::size_t i = 0; i < image.layers.size(); ++i) {
     const ImageLayer& layer = image.layers[i];
@@ -210,7 +219,8 @@ Status publish_image(const Store& store, const Image& image, const Limits& limit
         .field("diff_id", layer.diff_id)
         .field("digest", layer.digest)
         .field("media_type", layer.media_type);
-    json.field("size", layer.size).field("erofs_size", sizes[i]).end_object();
+    json.field("size", layer.size).field("erofs_size", root[i + 1].size).end_object();
+    compressed += layer.size;
   }
   json.end_array().field("size", compressed).field("root_size", total).end_object();
   return store.put("manifests", digest_hex(image.manifest_digest) + ".json", std::move(json).take());

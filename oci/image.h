@@ -37,7 +37,13 @@ struct ImageLayer {
   std::uint64_t size = 0;  // of that blob
 };
 
-// Everything about one image once all its layers are in the store.
+// A root that came as a disk image instead of layers.
+struct ImageDisk {
+  std::string id_hex;       // its name in the store
+  std::string file_system;  // as mount(2) names it
+};
+
+// Everything about one image once all its layers, or its disk, are in the store.
 struct Image {
   std::string manifest_digest;
   std::string manifest;  // raw JSON, whose digest that is
@@ -45,6 +51,7 @@ struct Image {
   std::string raw_config;
   ImageConfig config;
   std::vector<ImageLayer> layers;
+  std::optional<ImageDisk> disk;  // then there are no layers
 };
 
 // Merges the layers (all present in `store`) unless an image with the same layers was merged before, and

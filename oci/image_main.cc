@@ -27,6 +27,7 @@ constexpr std::array kCommands = {
     Command{"verify", "check layers against their ids", msb::oci::verify_command},
     Command{"mkfs-upper", "make an empty ext4 for a sandbox's writes", msb::oci::mkfs_upper_command},
     Command{"unpack-layer", "", msb::oci::unpack_layer_command},
+    Command{"unpack-disk", "", msb::oci::unpack_disk_command},
 };
 constexpr std::array<std::string_view, 4> kOfRegistries = {"pull", "login", "logout", "registries"};
 

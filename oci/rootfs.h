@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A root file system as a plain tar (of a directory, of debootstrap, ...) made an image of one layer.
+// A root file system that is no image made one: a plain tar (of a directory, of debootstrap, ...) as an image
+// of one layer, a disk image as it is.
 #pragma once
 
 #include "base/image_reference.h"
@@ -13,5 +14,8 @@ namespace msb::oci {
 // command is /bin/sh with the usual PATH. The same tar gives the same image.
 [[nodiscard]] Result<LoadedImage> load_rootfs(const Store& store, int fd, const ImageReference& reference,
                                               const LoadOptions& options);
+// The same from the disk image `fd` (unpack_disk.h), a file. Guests mount its file system read-only.
+[[nodiscard]] Result<LoadedImage> load_disk(const Store& store, int fd, const ImageReference& reference,
+                                            const LoadOptions& options);
 
 }  // namespace msb::oci

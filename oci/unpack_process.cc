@@ -81,6 +81,29 @@ void confine_child() {
     MSB_WARN("layers are unpacked with less confinement: %s", report.missing_text().c_str());
 }
 
+// What stands on both sides before anything from outside is read.
+void prepare_child() {
+  prepare_digests();
+  // One heap for all threads: glibc reads a file in /proc when it shrinks another.
+  mallopt(M_ARENA_MAX, 1);
+  confine_child();
+}
+
+// The child's answer: what `fields` writes of a summary, or the error.
+template <typename Summary, typename Fields>
+Status answer(const Result<Summary>& summary, Fields fields) {
+  JsonWriter json;
+  json.begin_object();
+  if (summary) {
+    fields(json, *summary);
+  } else {
+    json.key("error").begin_object().field("code", errc_name(summary.error().code));
+    json.field("text", summary.error().text).end_object();
+  }
+  json.end_object();
+  return write_all(kAnswerFd, std::move(json).take());
+}
+
 // The Errc of a name that errc_name() gave.
 Errc code_named(std::string_view name) {
   for (int i = 0; i <= static_cast<int>(Errc::kInternal); ++i) {
@@ -89,14 +112,17 @@ Errc code_named(std::string_view name) {
   return Errc::kInternal;
 }
 
-Result<LayerSummary> read_answer(const std::string& text) {
-  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text, {.max_bytes = kMaxAnswer}));
-  const JsonView root = document.root();
-  if (const auto error = root.find("error")) {
-    MSB_ASSIGN(const std::string code, error->get_string("code"));
-    MSB_ASSIGN(std::string what, error->get_string("text"));
-    return Error{code_named(code), 0, std::move(what)};
-  }
+// The answer's document; the child's error is returned as one.
+Result<JsonDocument> parse_answer(const std::string& text) {
+  MSB_ASSIGN(JsonDocument document, JsonDocument::parse(text, {.max_bytes = kMaxAnswer}));
+  const auto error = document.root().find("error");
+  if (!error) return document;
+  MSB_ASSIGN(const std::string code, error->get_string("code"));
+  MSB_ASSIGN(std::string what, error->get_string("text"));
+  return Error{code_named(code), 0, std::move(what)};
+}
+
+Result<LayerSummary> read_summary(const JsonView& root) {
   LayerSummary summary;
   MSB_ASSIGN(summary.diff_id_hex, root.get_string("diff_id"));
   if (!is_sha256_digest("sha256:" + summary.diff_id_hex)) return make_error(Errc::kProtocol, "not a digest");
@@ -123,66 +149,97 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
   return std::pair<UniqueFd, UniqueFd>(UniqueFd(ends[0]), UniqueFd(ends[1]));
 }
 
-}  // namespace
+// A child that unpacks, and the pipe it answers on.
+struct Worker {
+  Child child;
+  UniqueFd answer;
+};
 
-Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,
-                                           const LayerFiles& files, const Limits& limits) {
-  MSB_ASSIGN(auto layer, make_pipe());
-  MSB_ASSIGN(auto answer, make_pipe());
-  (void)::fcntl(layer.second.get(), F_SETPIPE_SZ,
-                static_cast<int>(kCopyBuffer));  // fewer switches where allowed
+Result<Worker> start_worker(const std::string& program, const char* command, const Limits& limits,
+                            std::vector<SpawnOptions::FdMapping> fds) {
+  MSB_ASSIGN(auto pipe, make_pipe());
   SpawnOptions options;
   options.path = program;
   options.argv = {"msb-image",
-                  "unpack-layer",
+                  command,
                   "--max-layer-size=" + std::to_string(limits.max_layer_bytes),
                   "--max-file-size=" + std::to_string(limits.max_file_bytes),
                   "--max-image-size=" + std::to_string(limits.max_image_bytes),
                   "--max-entries=" + std::to_string(limits.max_entries)};
-  options.fds = {
-      {layer.first.get(), STDIN_FILENO}, {STDERR_FILENO, STDERR_FILENO}, {files.blob, kBlobFd},
-      {files.split, kSplitFd},           {files.scratch, kScratchFd},    {answer.second.get(), kAnswerFd}};
+  options.fds = std::move(fds);
+  options.fds.push_back({STDERR_FILENO, STDERR_FILENO});
+  options.fds.push_back({pipe.second.get(), kAnswerFd});
   options.die_with_parent = true;
   MSB_ASSIGN(Child child, spawn(options));
-  layer.first.reset();
-  answer.second.reset();
-  const Status fed = feed(input, layer.second.get());
-  if (!fed.ok()) {
-    // The stream is not whole: what the child makes of it does not matter.
-    (void)child.send_signal(9).ok();
-    (void)child.wait().ok();
-    return fed.error();
-  }
-  layer.second.reset();
-  const auto text = read_all(answer.first.get(), kMaxAnswer);
-  MSB_ASSIGN(const ExitStatus status, child.wait());
+  return Worker{std::move(child), std::move(pipe.first)};
+}
+
+Result<JsonDocument> finish_worker(Worker& worker) {
+  const auto text = read_all(worker.answer.get(), kMaxAnswer);
+  MSB_ASSIGN(const ExitStatus status, worker.child.wait());
   if (!status.success())
     return make_error(Errc::kInternal, "the unpacker ended with %s %d",
                       status.signal != 0 ? "signal" : "exit code",
                       status.signal != 0 ? status.signal : status.code);
   if (!text) return Error(text.error()).with_context("the unpacker's answer");
-  return read_answer(*text);
+  return parse_answer(*text);
+}
+
+}  // namespace
+
+Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,
+                                           const LayerFiles& files, const Limits& limits) {
+  MSB_ASSIGN(auto layer, make_pipe());
+  (void)::fcntl(layer.second.get(), F_SETPIPE_SZ,
+                static_cast<int>(kCopyBuffer));  // fewer switches where allowed
+  MSB_ASSIGN(Worker worker, start_worker(program, "unpack-layer", limits,
+                                         {{layer.first.get(), STDIN_FILENO},
+                                          {files.blob, kBlobFd},
+                                          {files.split, kSplitFd},
+                                          {files.scratch, kScratchFd}}));
+  layer.first.reset();
+  const Status fed = feed(input, layer.second.get());
+  if (!fed.ok()) {
+    // The stream is not whole: what the child makes of it does not matter.
+    (void)worker.child.send_signal(9).ok();
+    (void)worker.child.wait().ok();
+    return fed.error();
+  }
+  layer.second.reset();
+  MSB_ASSIGN(const JsonDocument document, finish_worker(worker));
+  return read_summary(document.root());
+}
+
+Result<DiskSummary> unpack_disk_confined(const std::string& program, int fd, int out_fd,
+                                         const Limits& limits) {
+  MSB_ASSIGN(Worker worker,
+             start_worker(program, "unpack-disk", limits, {{fd, STDIN_FILENO}, {out_fd, kBlobFd}}));
+  MSB_ASSIGN(const JsonDocument document, finish_worker(worker));
+  const JsonView root = document.root();
+  DiskSummary summary;
+  MSB_ASSIGN(summary.id_hex, root.get_string("id"));
+  if (!is_sha256_digest("sha256:" + summary.id_hex)) return make_error(Errc::kProtocol, "not a digest");
+  MSB_ASSIGN(summary.bytes, root.get_uint("bytes"));
+  MSB_ASSIGN(summary.file_system, root.get_string("file_system"));
+  return summary;
 }
 
 Status run_unpack_process(const Limits& limits) {
-  prepare_digests();
-  // One heap for all threads: glibc reads a file in /proc when it shrinks another.
-  mallopt(M_ARENA_MAX, 1);
-  confine_child();
+  prepare_child();
   FdStream input(STDIN_FILENO);
-  const auto summary = unpack_layer(input, {kBlobFd, kSplitFd, kScratchFd}, limits);
-  JsonWriter json;
-  json.begin_object();
-  if (summary) {
-    json.field("diff_id", summary->diff_id_hex).field("tar_bytes", summary->tar_bytes);
-    json.field("blob_bytes", summary->blob_bytes).field("entries", summary->entries);
-    json.field("dropped_xattrs", summary->dropped_xattrs);
-  } else {
-    json.key("error").begin_object().field("code", errc_name(summary.error().code));
-    json.field("text", summary.error().text).end_object();
-  }
-  json.end_object();
-  return write_all(kAnswerFd, std::move(json).take());
+  return answer(unpack_layer(input, {kBlobFd, kSplitFd, kScratchFd}, limits),
+                [](JsonWriter& json, const LayerSummary& summary) {
+                  json.field("diff_id", summary.diff_id_hex).field("tar_bytes", summary.tar_bytes);
+                  json.field("blob_bytes", summary.blob_bytes).field("entries", summary.entries);
+                  json.field("dropped_xattrs", summary.dropped_xattrs);
+                });
+}
+
+Status run_unpack_disk_process(const Limits& limits) {
+  prepare_child();
+  return answer(unpack_disk(STDIN_FILENO, kBlobFd, limits), [](JsonWriter& json, const DiskSummary& summary) {
+    json.field("id", summary.id_hex).field("bytes", summary.bytes).field("file_system", summary.file_system);
+  });
 }
 
 }  // namespace msb::oci

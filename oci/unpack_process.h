@@ -14,6 +14,7 @@
 #include "oci/byte_stream.h"
 #include "oci/limits.h"
 #include "oci/unpack.h"
+#include "oci/unpack_disk.h"
 
 namespace msb::oci {
 
@@ -22,5 +23,11 @@ namespace msb::oci {
                                                          const LayerFiles& files, const Limits& limits);
 // The child's side; descriptors as above.
 [[nodiscard]] Status run_unpack_process(const Limits& limits);
+
+// As unpack_disk(), likewise: `msb-image unpack-disk` gets the disk image on 0, the empty file on 3, the pipe
+// on 6.
+[[nodiscard]] Result<DiskSummary> unpack_disk_confined(const std::string& program, int fd, int out_fd,
+                                                       const Limits& limits);
+[[nodiscard]] Status run_unpack_disk_process(const Limits& limits);
 
 }  // namespace msb::oci

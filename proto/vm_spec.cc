@@ -78,7 +78,7 @@ Status parse_root(const JsonView& root, VmSpec& spec) {
   MSB_ASSIGN(const JsonView disk, root.at("root"));
   MSB_TRY(disk.only_keys({"kind", "extents"}));
   MSB_ASSIGN(const std::string kind, disk.get_string("kind"));
-  if (kind != "erofs") return wrong(disk, "kind must be \"erofs\"");
+  if (kind != "erofs" && kind != "disk") return wrong(disk, "kind must be \"erofs\" or \"disk\"");
   MSB_ASSIGN(const JsonView list, disk.at("extents"));
   MSB_ASSIGN(const std::vector<JsonView> extents, list.elements());
   if (extents.empty() || extents.size() > kMaxExtents) {

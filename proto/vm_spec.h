@@ -4,7 +4,8 @@
 //   {"version":1, "name":"x", "dir":"/abs/sandboxes/x", "kernel":"/abs/vmlinux", "initrd":"/abs/agent.cpio",
 //    "cmdline_extra":"", "cpus":{"online":1,"max":1,"template":"host"|"conservative"},
 //    "memory_mib":{"size":512,"max":512},
-//    "root":{"kind":"erofs","extents":[{"path":"/abs/blob","offset":0,"length":4096},...]},
+//    "root":{"kind":"erofs" or "disk" (any file system; the guest's config names
+//    it),"extents":[{"path":"/abs/blob","offset":0,"length":4096},...]},
 //    "upper":{"kind":"ext4","path":"/abs/upper.ext4"} | {"kind":"tmpfs","size_mib":0},
 //    "disks":[{"path":"/abs/disk","readonly":false,"id":"data"},...],
 //    "net":{"enabled":true,"config":{NetSpec},"secrets_fd":null,"pcap":"/abs/file"},

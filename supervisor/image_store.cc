@@ -85,6 +85,7 @@ Result<StoredImage> load_image(const Home& home, const std::string& file) {
   MSB_ASSIGN(const JsonView config, root.at("config"));
   MSB_ASSIGN(image.config, read_config(config));
   MSB_ASSIGN(const JsonView disk, root.at("root"));
+  MSB_ASSIGN(image.file_system, disk.get_string_or("file_system", "erofs"));
   MSB_ASSIGN(const JsonView extents_view, disk.at("extents"));
   MSB_ASSIGN(const auto extents, extents_view.elements());
   for (const JsonView& extent : extents) {

@@ -38,6 +38,7 @@ struct StoredImage {
   std::string manifest_digest;
   std::string file;  // below $MSB_HOME
   ImageConfig config;
+  std::string file_system;           // of the root disk, as mount(2) names it
   std::vector<ImageExtent> extents;  // of the root disk, in order
 };
 

@@ -87,6 +87,7 @@ proto::GuestConfig guest_config(const LaunchInput& input) {
   const ImageConfig& image = input.image->config;
   proto::GuestConfig out;
   out.hostname = spec.hostname.empty() ? default_hostname(input.name) : spec.hostname;
+  out.root_fs = input.image->file_system;
   if (spec.root_disk.kind == RootDisk::Kind::kDisk) {
     out.upper_device = "vdb";
   } else {
@@ -143,7 +144,8 @@ std::string vm_spec_json(const LaunchInput& input) {
   out.field("max", std::max(spec.cpus, spec.max_cpus)).end_object();
   out.key("memory_mib").begin_object().field("size", spec.memory_mib);
   out.field("max", std::max(spec.memory_mib, spec.max_memory_mib)).end_object();
-  out.key("root").begin_object().field("kind", "erofs").key("extents").begin_array();
+  const bool layers = input.image->file_system == "erofs";
+  out.key("root").begin_object().field("kind", layers ? "erofs" : "disk").key("extents").begin_array();
   for (const ImageExtent& extent : input.image->extents) {
     out.begin_object().field("path", extent.path).field("offset", extent.offset);
     out.field("length", extent.length).end_object();

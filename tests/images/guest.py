@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same trees inside a sandbox, as its own kernel and overlayfs show them. Needs working KVM: tools/lab has it."""
 import fcntl
+import hashlib
 import io
 import json
 import os
+import random
 import subprocess
 import tarfile
 import time
 
 import torture
-from support import TOP, Image, Store, check, equal
+from support import TOP, Image, Store, check, equal, need, run
 
 BUILD = os.environ.get("MSB_BUILD", os.path.join(TOP, "build"))
 MSB = os.path.join(BUILD, "bin/msb")
@@ -56,6 +58,27 @@ def case_the_guest_sees_what_tar_unpacks(scratch):
     check(not wrong and len(ours) == len(theirs), f"{len(wrong)} lines differ, such as {wrong[:3]}")
     equal("the root", msb(store, "run", "-q", "--no-net", "localhost/t:1", "--", "stat", "-c", "%a %u %g", "/"),
           b"1751 3 4\n")
+
+
+def case_disk_images_are_roots(scratch):
+    need("qemu-img")
+    tree = f"{scratch}/tree"
+    os.makedirs(tree)
+    run("tar", "-x", "-p", "--numeric-owner", "-C", tree, stdin=default_layer())
+    with open(f"{tree}/large", "wb") as file:
+        file.write(random.Random(5).randbytes(5 << 20))
+    os.chown(f"{tree}/large", 70000, 80000)
+    with open(f"{tree}/large", "rb") as file:
+        expected = hashlib.sha256(file.read()).hexdigest()
+    run("/usr/sbin/mkfs.ext4", "-q", "-F", "-d", tree, f"{scratch}/raw", "32M")
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", f"{scratch}/raw", f"{scratch}/qcow2")
+    run("mksquashfs", tree, f"{scratch}/squash", "-quiet", "-noappend", "-comp", "gzip")
+    store = Store(scratch)
+    for form in ("raw", "qcow2", "squash"):
+        store.run("load", "--disk", f"{form}:1", "-i", f"{scratch}/{form}")
+        got = msb(store, "run", "-q", "--no-net", f"{form}:1", "--", "sh", "-c",
+                  "sha256sum < /large; stat -c '%u %g' /large; echo new > /written && cat /written")
+        equal(form, got.decode().split(), [expected, "-", "70000", "80000", "new"])
 
 
 def case_creating_waits_for_a_collector(scratch):
