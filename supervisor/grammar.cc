@@ -5,108 +5,17 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <csignal>
-#include <cstdio>
-#include <ctime>
+
+#include "supervisor/grammar_text.h"
+#include "supervisor/names.h"
+#include "supervisor/quantities.h"
 
 namespace msb::supervisor {
 namespace {
 
-constexpr std::uint64_t kMaxSizeMib = std::uint64_t{1} << 30;                       // 1 PiB
-constexpr std::int64_t kMaxDurationMs = std::int64_t{10} * 365 * 24 * 3600 * 1000;  // 10 years
-__extension__ using Wide = unsigned __int128;
-constexpr std::int64_t kNsPerSecond = 1'000'000'000;
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool is_alnum(char c) { return is_digit(c) || is_alpha(c); }
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = lower(c);
-  return out;
-}
-
-Error invalid(std::string_view what, std::string_view given, std::string_view wanted) {
-  std::string text = "invalid ";
-  text += what;
-  text += " \"";
-  text += given;
-  text += "\": ";
-  text += wanted;
-  return Error{Errc::kInvalid, 0, std::move(text)};
-}
-
-// A decimal number with an optional fraction of at most nine digits, taken from the front of `text`.
-struct Decimal {
-  std::uint64_t whole = 0;
-  std::uint64_t fraction = 0;  // in units of 10^-digits
-  int digits = 0;
-};
-std::optional<Decimal> take_decimal(std::string_view& text) {
-  Decimal out;
-  std::size_t at = 0;
-  while (at < text.size() && is_digit(text[at])) ++at;
-  if (at == 0 || at > 15) return std::nullopt;
-  const auto whole = parse_decimal(text.substr(0, at));
-  if (!whole) return std::nullopt;
-  out.whole = *whole;
-  text.remove_prefix(at);
-  if (!text.empty() && text.front() == '.') {
-    text.remove_prefix(1);
-    std::size_t length = 0;
-    while (length < text.size() && is_digit(text[length])) ++length;
-    if (length == 0 || length > 9) return std::nullopt;
-    out.fraction = *parse_decimal(text.substr(0, length));
-    out.digits = static_cast<int>(length);
-    text.remove_prefix(length);
-  }
-  return out;
-}
-
-// whole.fraction * unit, rounded up; nullopt when it does not fit.
-std::optional<std::uint64_t> scale_up(const Decimal& value, std::uint64_t unit) {
-  std::uint64_t power = 1;
-  for (int i = 0; i < value.digits; ++i) power *= 10;
-  const auto total = (static_cast<Wide>(value.whole) * power + value.fraction) * unit;
-  const auto rounded = (total + power - 1) / power;
-  if (rounded > UINT64_MAX) return std::nullopt;
-  return static_cast<std::uint64_t>(rounded);
-}
-
-// Bytes that a size suffix stands for; nullopt for what is none. `bare` is what no suffix means.
-std::optional<std::uint64_t> size_unit(std::string_view suffix, std::uint64_t bare) {
-  const std::string s = lower(suffix);
-  if (s.empty()) return bare;
-  if (s == "b") return 1;
-  constexpr std::string_view kLetters = "kmgt";
-  const auto index = kLetters.find(s[0]);
-  if (index == std::string_view::npos) return std::nullopt;
-  const std::string_view rest = std::string_view(s).substr(1);
-  if (!rest.empty() && rest != "b" && rest != "i" && rest != "ib") return std::nullopt;
-  return std::uint64_t{1} << (10 * (index + 1));
-}
-
 constexpr std::array<std::string_view, 16> kRlimitNames = {
     "cpu",     "fsize", "data",  "stack",      "core",     "rss",  "nproc",  "nofile",
     "memlock", "as",    "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"};
-
-struct SignalName {
-  std::string_view name;
-  int number;
-};
-constexpr std::array<SignalName, 31> kSignals = {
-    {{"HUP", SIGHUP},       {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"ILL", SIGILL},   {"TRAP", SIGTRAP},
-     {"ABRT", SIGABRT},     {"BUS", SIGBUS},   {"FPE", SIGFPE},     {"KILL", SIGKILL}, {"USR1", SIGUSR1},
-     {"SEGV", SIGSEGV},     {"USR2", SIGUSR2}, {"PIPE", SIGPIPE},   {"ALRM", SIGALRM}, {"TERM", SIGTERM},
-     {"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD}, {"CONT", SIGCONT},   {"STOP", SIGSTOP}, {"TSTP", SIGTSTP},
-     {"TTIN", SIGTTIN},     {"TTOU", SIGTTOU}, {"URG", SIGURG},     {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},
-     {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"PWR", SIGPWR},
-     {"SYS", SIGSYS}}};
-constexpr int kSigRtMin = 34;  // of the guest's C library; the kernel's own first is 32
-constexpr int kSigRtMax = 64;
 
 std::optional<std::uint16_t> parse_port_number(std::string_view text) {
   const auto number = parse_decimal(text);
@@ -139,220 +48,7 @@ Status parse_mount_options(std::string_view text, std::string_view whole, Mount&
   return {};
 }
 
-// Days since 1970-01-01 of a civil date (proleptic Gregorian).
-std::int64_t days_from_civil(std::int64_t y, unsigned m, unsigned d) {
-  y -= m <= 2;
-  const std::int64_t era = (y >= 0 ? y : y - 399) / 400;
-  const auto yoe = static_cast<unsigned>(y - era * 400);
-  const unsigned doy = (153 * (m > 2 ? m - 3 : m + 9) + 2) / 5 + d - 1;
-  const unsigned doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-  return era * 146097 + static_cast<std::int64_t>(doe) - 719468;
-}
-
-std::optional<unsigned> take_digits(std::string_view& text, std::size_t count) {
-  if (text.size() < count) return std::nullopt;
-  const auto value = parse_decimal(text.substr(0, count));
-  if (!value) return std::nullopt;
-  text.remove_prefix(count);
-  return static_cast<unsigned>(*value);
-}
-bool take_char(std::string_view& text, char wanted) {
-  if (text.empty() || text.front() != wanted) return false;
-  text.remove_prefix(1);
-  return true;
-}
-
-std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
-  const auto year = take_digits(text, 4);
-  if (!year || *year < 1970 || *year > 2261 || !take_char(text, '-')) return std::nullopt;
-  const auto month = take_digits(text, 2);
-  if (!month || *month < 1 || *month > 12 || !take_char(text, '-')) return std::nullopt;
-  const auto day = take_digits(text, 2);
-  const bool leap = (*year % 4 == 0 && *year % 100 != 0) || *year % 400 == 0;
-  constexpr std::array<unsigned, 12> kDays = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  const unsigned days = kDays[*month - 1] + (leap && *month == 2 ? 1U : 0U);
-  if (!day || *day < 1 || *day > days || text.empty()) return std::nullopt;
-  const char separator = lower(text.front());
-  if (separator != 't' && separator != ' ') return std::nullopt;
-  text.remove_prefix(1);
-  const auto hour = take_digits(text, 2);
-  if (!hour || *hour > 23 || !take_char(text, ':')) return std::nullopt;
-  const auto minute = take_digits(text, 2);
-  if (!minute || *minute > 59 || !take_char(text, ':')) return std::nullopt;
-  const auto second = take_digits(text, 2);
-  if (!second || *second > 60) return std::nullopt;
-  std::int64_t nanos = 0;
-  if (take_char(text, '.')) {
-    std::size_t length = 0;
-    while (length < text.size() && is_digit(text[length])) ++length;
-    if (length == 0 || length > 9) return std::nullopt;
-    nanos = static_cast<std::int64_t>(*parse_decimal(text.substr(0, length)));
-    for (std::size_t i = length; i < 9; ++i) nanos *= 10;
-    text.remove_prefix(length);
-  }
-  std::int64_t offset = 0;
-  if (text == "Z" || text == "z") {
-    text = {};
-  } else if (!text.empty() && (text.front() == '+' || text.front() == '-')) {
-    const int sign = text.front() == '+' ? 1 : -1;
-    text.remove_prefix(1);
-    const auto hours = take_digits(text, 2);
-    if (!hours || *hours > 23 || !take_char(text, ':')) return std::nullopt;
-    const auto minutes = take_digits(text, 2);
-    if (!minutes || *minutes > 59) return std::nullopt;
-    offset = sign * static_cast<std::int64_t>(*hours * 3600 + *minutes * 60);
-  } else {
-    return std::nullopt;
-  }
-  if (!text.empty()) return std::nullopt;
-  const std::int64_t seconds =
-      days_from_civil(*year, *month, *day) * 86400 + *hour * 3600 + *minute * 60 + *second - offset;
-  return seconds * kNsPerSecond + nanos;
-}
-
 }  // namespace
-
-std::optional<std::uint64_t> parse_decimal(std::string_view text) {
-  if (text.empty() || !is_digit(text.front())) return std::nullopt;
-  std::uint64_t value = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (code != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
-}
-
-Result<std::uint64_t> parse_size_mib(std::string_view text) {
-  constexpr std::string_view kWanted =
-      "expected a size such as 512M, 1.5G or 64GiB (a bare number counts MiB)";
-  std::string_view rest = text;
-  const auto value = take_decimal(rest);
-  if (!value) return invalid("size", text, kWanted);
-  const auto unit = size_unit(rest, std::uint64_t{1} << 20);
-  if (!unit) return invalid("size", text, kWanted);
-  const auto bytes = scale_up(*value, *unit);
-  if (!bytes || *bytes > kMaxSizeMib << 20) return invalid("size", text, "at most 1024T is possible");
-  if (*bytes == 0) return invalid("size", text, "must be more than 0");
-  return (*bytes + (std::uint64_t{1} << 20) - 1) >> 20;
-}
-
-Result<std::uint64_t> parse_size_bytes(std::string_view text) {
-  constexpr std::string_view kWanted =
-      "expected a size such as 512K, 1.5M or 64GiB (a bare number counts bytes)";
-  std::string_view rest = text;
-  const auto value = take_decimal(rest);
-  if (!value) return invalid("size", text, kWanted);
-  const auto unit = size_unit(rest, 1);
-  if (!unit) return invalid("size", text, kWanted);
-  const auto bytes = scale_up(*value, *unit);
-  if (!bytes || *bytes > kMaxSizeMib << 20) return invalid("size", text, "at most 1024T is possible");
-  if (*bytes == 0) return invalid("size", text, "must be more than 0");
-  return *bytes;
-}
-
-Result<std::uint64_t> parse_rate(std::string_view text) {
-  const auto slash = text.find('/');
-  MSB_ASSIGN(const std::uint64_t amount, parse_size_bytes(text.substr(0, slash)));
-  if (slash == std::string_view::npos) return amount;
-  MSB_ASSIGN(const std::int64_t ms, parse_duration_ms(text.substr(slash + 1)));
-  if (ms <= 0) return invalid("rate", text, "the time must be more than 0");
-  // Below 2^50 and at most ten years: neither product overflows 128 bits, and the quotient is rounded up
-  // to 1.
-  const auto per_second = static_cast<Wide>(amount) * 1000 / static_cast<std::uint64_t>(ms);
-  return std::max<std::uint64_t>(static_cast<std::uint64_t>(per_second), 1);
-}
-
-std::string format_size_mib(std::uint64_t mib) {
-  if (mib != 0 && mib % (1 << 20) == 0) return std::to_string(mib >> 20) + "T";
-  if (mib != 0 && mib % 1024 == 0) return std::to_string(mib >> 10) + "G";
-  return std::to_string(mib) + "M";
-}
-
-Result<std::int64_t> parse_duration_ms(std::string_view text) {
-  constexpr std::string_view kWanted =
-      "expected a duration such as 90s, 250ms, 1h30m or 2d (a bare number counts seconds)";
-  struct Unit {
-    std::string_view name;
-    std::uint64_t ms;
-  };
-  constexpr std::array<Unit, 6> kUnits = {
-      {{"w", 604'800'000}, {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1000}, {"ms", 1}}};
-  std::string_view rest = text;
-  std::uint64_t total = 0;
-  std::size_t next_unit = 0;
-  bool first = true;
-  while (first || !rest.empty()) {
-    const auto value = take_decimal(rest);
-    if (!value) return invalid("duration", text, kWanted);
-    std::size_t length = 0;
-    while (length < rest.size() && is_alpha(rest[length])) ++length;
-    const std::string name = lower(rest.substr(0, length));
-    rest.remove_prefix(length);
-    std::size_t index = next_unit;
-    if (name.empty()) {
-      if (!first || !rest.empty()) return invalid("duration", text, kWanted);
-      index = 4;
-    } else {
-      while (index < kUnits.size() && kUnits[index].name != name) ++index;
-    }
-    if (index >= kUnits.size() || (value->digits != 0 && !rest.empty()))
-      return invalid("duration", text, kWanted);
-    const auto ms = scale_up(*value, kUnits[index].ms);
-    if (!ms || *ms > static_cast<std::uint64_t>(kMaxDurationMs) - total) {
-      return invalid("duration", text, "at most ten years are possible");
-    }
-    total += *ms;
-    next_unit = index + 1;
-    first = false;
-  }
-  return static_cast<std::int64_t>(total);
-}
-
-std::string format_duration_ms(std::int64_t ms) {
-  if (ms == 0) return "0s";
-  std::string out;
-  const auto put = [&](std::int64_t unit, const char* name) {
-    if (ms >= unit) {
-      out += std::to_string(ms / unit);
-      out += name;
-      ms %= unit;
-    }
-  };
-  put(86'400'000, "d");
-  put(3'600'000, "h");
-  put(60'000, "m");
-  put(1000, "s");
-  put(1, "ms");
-  return out;
-}
-
-Result<std::int64_t> parse_moment_ns(std::string_view text, std::int64_t now_ns) {
-  if (const auto moment = parse_rfc3339(text)) return *moment;
-  const auto ago = parse_duration_ms(text);
-  if (!ago.ok())
-    return invalid("time", text, "expected RFC 3339 (2026-05-01T10:00:00Z) or how long ago (10m, 2h)");
-  return now_ns - *ago * 1'000'000;
-}
-
-std::string format_rfc3339(std::int64_t wall_ns, int digits) {
-  std::int64_t seconds = wall_ns / kNsPerSecond;
-  std::int64_t nanos = wall_ns % kNsPerSecond;
-  if (nanos < 0) {
-    nanos += kNsPerSecond;
-    --seconds;
-  }
-  const std::time_t time = seconds;
-  std::tm tm{};
-  ::gmtime_r(&time, &tm);
-  std::array<char, 64> buffer{};
-  std::size_t length = std::strftime(buffer.data(), buffer.size(), "%Y-%m-%dT%H:%M:%S", &tm);
-  std::string out(buffer.data(), length);
-  if (digits > 0) {
-    length = static_cast<std::size_t>(
-        std::snprintf(buffer.data(), buffer.size(), ".%09lld", static_cast<long long>(nanos)));
-    out.append(buffer.data(), std::min(length, static_cast<std::size_t>(digits) + 1));
-  }
-  out += 'Z';
-  return out;
-}
 
 Result<std::string> parse_env(std::string_view text, GetEnv getenv_fn) {
   const auto equals = text.find('=');
@@ -420,11 +116,7 @@ Result<Rlimit> parse_rlimit(std::string_view text) {
   const auto value = [](std::string_view word) -> std::optional<std::uint64_t> {
     const std::string w = lower(word);
     if (w == "unlimited" || w == "infinity" || w == "-1") return kRlimitUnlimited;
-    std::string_view rest = w;
-    const auto number = take_decimal(rest);
-    if (!number) return std::nullopt;
-    const auto unit = size_unit(rest, 1);
-    return unit ? scale_up(*number, *unit) : std::nullopt;
+    return parse_amount_bytes(w, 1);
   };
   const std::string_view values = text.substr(equals + 1);
   const auto colon = values.find(':');
@@ -542,89 +234,6 @@ Result<RootDisk> parse_root_disk(std::string_view text) {
   return disk;
 }
 
-Status check_name(std::string_view name) {
-  if (name.empty() || name.size() > 128) return invalid("name", name, "must have 1 to 128 characters");
-  if (!is_alnum(name.front())) return invalid("name", name, "must start with a letter or digit");
-  for (const char c : name) {
-    if (!is_alnum(c) && c != '.' && c != '_' && c != '-') {
-      return invalid("name", name, "only letters, digits, '.', '_' and '-' are allowed");
-    }
-  }
-  return {};
-}
-
-Status check_hostname(std::string_view name) {
-  if (name.empty() || name.size() > 64) return invalid("host name", name, "must have 1 to 64 characters");
-  for (const char c : name) {
-    if (!is_alnum(c) && c != '-' && c != '.') {
-      return invalid("host name", name, "only letters, digits, '-' and '.' are allowed");
-    }
-  }
-  if (!is_alnum(name.front()) || !is_alnum(name.back())) {
-    return invalid("host name", name, "must start and end with a letter or digit");
-  }
-  return {};
-}
-
-Status check_user(std::string_view user) {
-  const auto colon = user.find(':');
-  const std::string_view group = colon == std::string_view::npos ? "x" : user.substr(colon + 1);
-  if (colon == 0 || user.empty() || group.empty() || group.find(':') != std::string_view::npos ||
-      user.size() > 256) {
-    return invalid("user", user, "expected NAME, UID, NAME:GROUP or UID:GID");
-  }
-  for (const char c : user) {
-    if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f) return invalid("user", user, "contains a blank");
-  }
-  return {};
-}
-
-Status check_guest_path(std::string_view path) {
-  if (path.empty() || path.front() != '/') return invalid("guest path", path, "must start with /");
-  if (path.size() > 4095) return invalid("guest path", path.substr(0, 64), "longer than 4095 bytes");
-  if (path.find('\0') != std::string_view::npos) return invalid("guest path", "", "contains a NUL byte");
-  std::string_view rest = path;
-  while (!rest.empty()) {
-    const auto slash = rest.find('/');
-    if (rest.substr(0, slash) == "..") return invalid("guest path", path, "must not contain \"..\"");
-    rest = slash == std::string_view::npos ? std::string_view{} : rest.substr(slash + 1);
-  }
-  return {};
-}
-
-Result<int> parse_signal(std::string_view text) {
-  if (const auto number = parse_decimal(text)) {
-    if (*number >= 1 && *number <= kSigRtMax) return static_cast<int>(*number);
-    return invalid("signal", text, "expected a name such as SIGTERM or a number from 1 to 64");
-  }
-  std::string name(text);
-  for (char& c : name) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-  if (name.starts_with("SIG")) name.erase(0, 3);
-  for (const SignalName& signal : kSignals) {
-    if (signal.name == name) return signal.number;
-  }
-  if (name == "POLL") return SIGIO;
-  if (name == "RTMIN") return kSigRtMin;
-  if (name == "RTMAX") return kSigRtMax;
-  const auto offset = [&](std::string_view prefix) -> std::optional<int> {
-    if (!std::string_view(name).starts_with(prefix)) return std::nullopt;
-    const auto value = parse_decimal(std::string_view(name).substr(prefix.size()));
-    if (!value || *value > 30) return std::nullopt;
-    return static_cast<int>(*value);
-  };
-  if (const auto up = offset("RTMIN+")) return kSigRtMin + *up;
-  if (const auto down = offset("RTMAX-")) return kSigRtMax - *down;
-  return invalid("signal", text, "expected a name such as SIGTERM or a number from 1 to 64");
-}
-
-std::string signal_name(int number) {
-  for (const SignalName& signal : kSignals) {
-    if (signal.number == number) return "SIG" + std::string(signal.name);
-  }
-  if (number >= kSigRtMin && number <= kSigRtMax) return "SIGRTMIN+" + std::to_string(number - kSigRtMin);
-  return "signal " + std::to_string(number);
-}
-
 Result<std::string> parse_detach_keys(std::string_view text) {
   std::string keys;
   while (!text.empty()) {
@@ -672,11 +281,6 @@ Result<Script> parse_script(std::string_view text, bool escapes) {
     script.body += body[i];
   }
   return script;
-}
-
-bool looks_like_path(std::string_view text) {
-  return text == "." || text == ".." || text.starts_with("/") || text.starts_with("./") ||
-         text.starts_with("../");
 }
 
 }  // namespace msb::supervisor

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The value grammars of flags and configuration files: sizes, durations, environment, labels, ports, resource
-// limits, users, mounts, names, detach keys. Pure text in, typed values out; every parser takes exactly what
-// it documents and says in its error what was given and what would be right.
+// The grammars of flags and configuration files that make one of the specification's values: environment,
+// labels, resource limits, ports, mounts, disks, scripts, detach keys. Sizes and times stand in quantities.h,
+// names in names.h.
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,28 +12,6 @@
 #include "supervisor/spec.h"
 
 namespace msb::supervisor {
-
-// "512M", "1.5G", "64GiB", "2T", "4096K"; a bare number counts MiB. Binary multiples whatever the spelling
-// (K, KB, KiB, ... in any case). Rounded up to whole MiB; at least 1 MiB, at most 1 PiB.
-[[nodiscard]] Result<std::uint64_t> parse_size_mib(std::string_view text);
-// The shortest exact spelling parse_size_mib reads back: "512M", "2G", "1T".
-[[nodiscard]] std::string format_size_mib(std::uint64_t mib);
-
-// The same grammar in bytes: a bare number counts bytes. At most 1 PiB.
-[[nodiscard]] Result<std::uint64_t> parse_size_bytes(std::string_view text);
-// "10M", "10M/s", "600/1m": an amount, and the time it is for (one second). Per second, at least 1.
-[[nodiscard]] Result<std::uint64_t> parse_rate(std::string_view text);
-
-// "250ms", "90", "90s", "1h30m", "2d"; a bare number counts seconds, units go from large to small, decimals
-// are allowed in the last part ("1.5h"). In milliseconds; at most 10 years.
-[[nodiscard]] Result<std::int64_t> parse_duration_ms(std::string_view text);
-[[nodiscard]] std::string format_duration_ms(std::int64_t ms);
-
-// A moment for --since/--until: RFC 3339 ("2026-05-01T10:00:00Z", with fraction and offset) or a duration,
-// which means that long before `now_ns`. Nanoseconds since 1970.
-[[nodiscard]] Result<std::int64_t> parse_moment_ns(std::string_view text, std::int64_t now_ns);
-// RFC 3339 in UTC with `digits` (0..9) of a second's fraction.
-[[nodiscard]] std::string format_rfc3339(std::int64_t wall_ns, int digits = 3);
 
 // "KEY=VALUE", or "KEY" alone, which takes the value from `getenv_fn` and fails when it is not set.
 using GetEnv = const char* (*)(const char*);
@@ -66,30 +42,10 @@ using GetEnv = const char* (*)(const char*);
 // "64G" or "tmpfs" or "tmpfs:512M".
 [[nodiscard]] Result<RootDisk> parse_root_disk(std::string_view text);
 
-// A sandbox's name: 1 to 128 of [A-Za-z0-9._-], starting with a letter or digit.
-[[nodiscard]] Status check_name(std::string_view name);
-// A host name: 1 to 64 of letters, digits, '-' and '.', starting and ending with a letter or digit.
-[[nodiscard]] Status check_hostname(std::string_view name);
-// "name", "uid", "name:group", "uid:gid": what the guest resolves. Refuses empty parts and control
-// characters.
-[[nodiscard]] Status check_user(std::string_view user);
-// An absolute guest path without ".." parts and NUL, at most 4095 bytes.
-[[nodiscard]] Status check_guest_path(std::string_view path);
-// "SIGTERM", "TERM", "15", "SIGRTMIN+3" -> number.
-[[nodiscard]] Result<int> parse_signal(std::string_view text);
-// "SIGTERM" for 15; "signal 99" for what has no name.
-[[nodiscard]] std::string signal_name(int number);
-
 // "ctrl-p,ctrl-q", "ctrl-]", "x": the bytes that detach. 1 to 8 keys. An empty text switches detaching off.
 [[nodiscard]] Result<std::string> parse_detach_keys(std::string_view text);
 
 // NAME=BODY with the escapes \n \t \r \\ \" \' in BODY.
 [[nodiscard]] Result<Script> parse_script(std::string_view text, bool escapes);
-
-// True when `text` should be read as a path and not as an image reference: "." ".." "/..." "./..." "../...".
-[[nodiscard]] bool looks_like_path(std::string_view text);
-
-// Unsigned decimal without sign or blanks that fits; nullopt otherwise.
-[[nodiscard]] std::optional<std::uint64_t> parse_decimal(std::string_view text);
 
 }  // namespace msb::supervisor

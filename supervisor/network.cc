@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "proto/net_spec.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 
 namespace msb::supervisor {
 namespace {

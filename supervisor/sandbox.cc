@@ -21,7 +21,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/subprocess.h"
-#include "supervisor/grammar.h"
+#include "supervisor/names.h"
 #include "supervisor/network.h"
 #include "supervisor/sandbox_impl.h"
 #include "supervisor/vm_spec_builder.h"

@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/file_lock.h"
 #include "base/json.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 
 namespace msb::supervisor {
 namespace {

@@ -7,7 +7,9 @@
 
 #include "base/json.h"
 #include "supervisor/grammar.h"
+#include "supervisor/names.h"
 #include "supervisor/network.h"
+#include "supervisor/quantities.h"
 #include "supervisor/spec.h"
 
 namespace msb::supervisor {

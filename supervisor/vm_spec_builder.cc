@@ -6,7 +6,7 @@
 #include "base/base64.h"
 #include "base/json.h"
 #include "base/sha256.h"
-#include "supervisor/grammar.h"
+#include "supervisor/names.h"
 #include "supervisor/network.h"
 
 namespace msb::supervisor {

@@ -120,11 +120,11 @@ Result<Parsed> parse_args(std::span<const std::string_view> words,
       if (option == nullptr) return unknown_option(tables, name);
       if (option->value.empty()) {
         if (equals != std::string_view::npos) return usage("--" + std::string(name) + " takes no value");
-        out.options.push_back({option->id, {}});
+        out.options.push_back({option->id, option->name, {}});
       } else if (equals != std::string_view::npos) {
-        out.options.push_back({option->id, word.substr(equals + 1)});
+        out.options.push_back({option->id, option->name, word.substr(equals + 1)});
       } else if (i + 1 < words.size()) {
-        out.options.push_back({option->id, words[++i]});
+        out.options.push_back({option->id, option->name, words[++i]});
       } else {
         return usage("--" + std::string(name) + " needs a value (" + std::string(option->value) + ")");
       }
@@ -134,7 +134,7 @@ Result<Parsed> parse_args(std::span<const std::string_view> words,
       const Option* option = find_short(tables, word[at]);
       if (option == nullptr) return usage("unknown option -" + std::string(1, word[at]));
       if (option->value.empty()) {
-        out.options.push_back({option->id, {}});
+        out.options.push_back({option->id, option->name, {}});
         continue;
       }
       std::string_view value = word.substr(at + 1);
@@ -146,7 +146,7 @@ Result<Parsed> parse_args(std::span<const std::string_view> words,
         }
         value = words[++i];
       }
-      out.options.push_back({option->id, value});
+      out.options.push_back({option->id, option->name, value});
       break;
     }
   }

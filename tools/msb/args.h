@@ -29,6 +29,7 @@ enum class Words : std::uint8_t {
 
 struct Given {
   int id;
+  std::string_view name;  // the option's long one
   std::string_view value;
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/session_io.h"
 #include "tools/msb/verbs.h"
 
@@ -59,8 +60,8 @@ Result<int> attach(const Parsed& args) {
   if (args.positionals.empty()) return usage_error("no sandbox is given");
   MSB_TRY(no_more_than(args, 2));
   MSB_ASSIGN(const Format format, parse_format(args.last(kFormat)));
-  auto keys = supervisor::parse_detach_keys(args.last(kKeys, "ctrl-]"));
-  if (!keys.ok()) return usage_error("--detach-keys: " + keys.error().text);
+  MSB_ASSIGN(const auto keys,
+             flag_value("detach-keys", supervisor::parse_detach_keys(args.last(kKeys, "ctrl-]"))));
   std::uint64_t id = 0;
   if (args.positionals.size() == 2) {
     const auto number = supervisor::parse_decimal(args.positionals[1]);
@@ -79,7 +80,7 @@ Result<int> attach(const Parsed& args) {
     MSB_TRY(session.resize(terminal.size));
   }
   MSB_ASSIGN(const SessionEnd end,
-             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = *keys}));
+             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = keys}));
   if (end.kind == SessionEnd::Kind::kDetached) note("left running as session " + std::to_string(end.session));
   return finish_session(end, "the session", "attach");
 }

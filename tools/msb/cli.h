@@ -64,6 +64,12 @@ struct Verb {
 
 // An Error that is the caller's wrong use: exit code 2, with a pointer to the help.
 [[nodiscard]] Error usage_error(std::string text);
+// What a flag's value was read as; an error of it is wrong use, and names the flag.
+template <typename T>
+[[nodiscard]] Result<T> flag_value(std::string_view name, Result<T> read) {
+  if (read.ok()) return read;
+  return usage_error("--" + std::string(name) + ": " + read.error().text);
+}
 
 // Prints the error ("error: ..." or a JSON object with --json-errors) on stderr; the exit code for it.
 int report(const Error& error, int own_failure, std::string_view verb);

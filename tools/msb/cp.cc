@@ -6,7 +6,7 @@
 #include <array>
 
 #include "base/file.h"
-#include "supervisor/grammar.h"
+#include "supervisor/names.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/verbs.h"
 

@@ -18,7 +18,7 @@
 #include "base/json.h"
 #include "base/socket.h"
 #include "base/subprocess.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {

@@ -6,7 +6,6 @@
 #include <cerrno>
 
 #include "base/json.h"
-#include "supervisor/grammar.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/verbs.h"
 

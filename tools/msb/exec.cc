@@ -3,6 +3,7 @@
 #include <array>
 
 #include "supervisor/grammar.h"
+#include "supervisor/names.h"
 #include "tools/msb/session_io.h"
 #include "tools/msb/spec_flags.h"
 #include "tools/msb/verbs.h"
@@ -55,8 +56,8 @@ Result<int> exec(const Parsed& args) {
   if (args.positionals.empty()) return usage_error("no sandbox is given");
   MSB_ASSIGN(const bool tty, wants_tty(args.has(kCmdTty), args.has(kCmdNoTty) || args.has(kDetach)));
   MSB_ASSIGN(supervisor::ExecSpec command, command_from_flags(args));
-  auto keys = supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"));
-  if (!keys.ok()) return usage_error("--detach-keys: " + keys.error().text);
+  MSB_ASSIGN(const auto keys,
+             flag_value("detach-keys", supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"))));
   MSB_ASSIGN(command.env, env_from_flags(args, kEnv, kEnvFile));
   command.user = args.last(kUser);
   command.workdir = args.last(kWorkdir);
@@ -69,9 +70,8 @@ Result<int> exec(const Parsed& args) {
     if (!valid.ok()) return usage_error(valid.error().text);
   }
   for (const std::string_view text : args.all(kRlimit)) {
-    auto limit = supervisor::parse_rlimit(text);
-    if (!limit.ok()) return usage_error("--rlimit: " + limit.error().text);
-    command.rlimits.push_back(std::move(limit).value());
+    MSB_ASSIGN(auto limit, flag_value("rlimit", supervisor::parse_rlimit(text)));
+    command.rlimits.push_back(std::move(limit));
   }
   command.argv.assign(args.command.begin(), args.command.end());
   if (command.argv.empty() && !tty) return usage_error("no command is given");
@@ -102,7 +102,7 @@ Result<int> exec(const Parsed& args) {
   }
   if (!session.ok()) return std::move(session).error();
   MSB_ASSIGN(const SessionEnd end,
-             run_session(*session, {.tty = tty, .use_stdin = true, .detach_keys = *keys}));
+             run_session(*session, {.tty = tty, .use_stdin = true, .detach_keys = keys}));
   if (end.kind == SessionEnd::Kind::kDetached) {
     note("left running as session " + std::to_string(end.session) + "; msb attach " + sandbox.name() +
          " returns to it");

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/verbs.h"
 

@@ -2,7 +2,8 @@
 // msb kill: powers sandboxes off, or signals what runs in them.
 #include <array>
 
-#include "supervisor/grammar.h"
+#include "supervisor/names.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -20,9 +21,8 @@ Result<int> kill(const Parsed& args) {
   std::optional<int> signal;
   std::uint64_t session = 0;
   if (args.has(kSignal)) {
-    auto number = supervisor::parse_signal(args.last(kSignal));
-    if (!number.ok()) return usage_error("--signal: " + number.error().text);
-    signal = *number;
+    MSB_ASSIGN(const auto number, flag_value("signal", supervisor::parse_signal(args.last(kSignal))));
+    signal = number;
   }
   if (args.has(kSession)) {
     const auto number = supervisor::parse_decimal(args.last(kSession));

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "supervisor/grammar.h"
+#include "supervisor/names.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/cli.h"
 
 namespace msb::cli {
@@ -15,9 +17,8 @@ Result<std::vector<SandboxInfo>> collect_infos(const supervisor::Home& home,
                                                const std::vector<std::string_view>& labels) {
   std::vector<supervisor::Label> wanted;
   for (const std::string_view text : labels) {
-    auto label = supervisor::parse_label(text);
-    if (!label.ok()) return usage_error("--label: " + label.error().text);
-    wanted.push_back(std::move(label).value());
+    MSB_ASSIGN(auto label, flag_value("label", supervisor::parse_label(text)));
+    wanted.push_back(std::move(label));
   }
   MSB_ASSIGN(const auto names, home.names());
   std::vector<SandboxInfo> out;

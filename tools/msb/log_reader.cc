@@ -10,7 +10,7 @@
 #include "base/base64.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/cli.h"
 
 namespace msb::cli {

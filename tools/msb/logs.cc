@@ -12,7 +12,7 @@
 #include <tuple>
 
 #include "base/file.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/log_reader.h"
 #include "tools/msb/verbs.h"

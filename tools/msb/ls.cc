@@ -4,7 +4,7 @@
 #include <array>
 
 #include "base/json.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/verbs.h"
 

@@ -68,8 +68,8 @@ int run(std::span<const std::string_view> words) {
   if (!verb->sub.empty()) {
     // Another program's words: only help is ours.
     if (!rest.empty() && (rest.front() == "--help" || rest.front() == "-h"))
-      args.options.push_back({kHelp, {}});
-    if (!rest.empty() && rest.front() == "--tree") args.options.push_back({kTree, {}});
+      args.options.push_back({kHelp, "help", {}});
+    if (!rest.empty() && rest.front() == "--tree") args.options.push_back({kTree, "tree", {}});
     args.positionals = {verb->name};
     args.command = rest;
   } else {
@@ -80,7 +80,7 @@ int run(std::span<const std::string_view> words) {
       // Help and the tree work whatever else is wrong.
       for (const std::string_view word : rest) {
         if (word == "--") break;
-        if (word == "--help" || word == "-h") args.options.push_back({kHelp, {}});
+        if (word == "--help" || word == "-h") args.options.push_back({kHelp, "help", {}});
       }
       if (args.options.empty()) return report(usage_error(parsed.error().text), kExitUsage, verb->name);
     } else {

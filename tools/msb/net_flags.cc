@@ -7,6 +7,7 @@
 #include "proto/net_rule.h"
 #include "proto/net_spec.h"
 #include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/cli.h"
 
 namespace msb::cli {
@@ -83,18 +84,6 @@ constexpr std::array<Option, 29> kOptions = {{
     {kPcapLimit, "pcap-limit", 0, "SIZE", "Stop recording at this size (1G)"},
 }};
 
-std::string_view option_name(int id) { return kOptions[static_cast<std::size_t>(id - kFirstNetOption)].name; }
-
-Error wrong(int id, const std::string& text) {
-  return usage_error("--" + std::string(option_name(id)) + ": " + text);
-}
-
-template <typename T>
-Result<T> value_of(int id, Result<T> result) {
-  if (result.ok()) return result;
-  return wrong(id, result.error().text);
-}
-
 std::vector<std::string> split(std::string_view list) {
   std::vector<std::string> out;
   for (;;) {
@@ -105,13 +94,13 @@ std::vector<std::string> split(std::string_view list) {
   }
 }
 
-Status add_ports(int id, std::string_view text, NetworkSpec& network) {
+Status add_ports(std::string_view text, NetworkSpec& network) {
   if (text.find('-') == std::string_view::npos) {
-    MSB_ASSIGN(auto port, value_of(id, supervisor::parse_port(text)));
+    MSB_ASSIGN(auto port, flag_value("port", supervisor::parse_port(text)));
     network.ports.push_back(std::move(port));
     return {};
   }
-  MSB_ASSIGN(const proto::NetPortSpec range, value_of(id, proto::parse_net_port(text)));
+  MSB_ASSIGN(const proto::NetPortSpec range, flag_value("port", proto::parse_net_port(text)));
   for (std::uint16_t n = 0; n < range.count; ++n) {
     network.ports.push_back({range.bind.text(), static_cast<std::uint16_t>(range.host + n),
                              static_cast<std::uint16_t>(range.guest + n),
@@ -126,18 +115,19 @@ Status apply_policy(const Given& given, NetworkSpec& network) {
     case kNet:
       for (std::string& word : split(value)) {
         if (word == "open") word = "all";
-        MSB_TRY(value_of(given.id, proto::parse_net_profile(word)));
+        MSB_TRY(flag_value(given.name, proto::parse_net_profile(word)));
         network.profiles.push_back(std::move(word));
       }
       break;
     case kNetRule:
-      MSB_TRY(value_of(given.id, proto::parse_net_rules(value)));
+      MSB_TRY(flag_value(given.name, proto::parse_net_rules(value)));
       network.rules.emplace_back(value);
       break;
     case kNetDefault:
     case kNetDefaultEgress:
     case kNetDefaultIngress:
-      if (value != "allow" && value != "deny") return wrong(given.id, "must be allow or deny");
+      if (value != "allow" && value != "deny")
+        return usage_error("--" + std::string(given.name) + ": must be allow or deny");
       if (given.id != kNetDefaultIngress) network.default_egress = value;
       if (given.id != kNetDefaultEgress) network.default_ingress = value;
       break;
@@ -187,8 +177,8 @@ std::uint64_t* limit(int id, NetworkSpec& network) {
 Status apply_limit(const Given& given, std::uint64_t& out) {
   const bool rate = given.id == kEgressBandwidth || given.id == kEgressOps || given.id == kIngressBandwidth ||
                     given.id == kIngressOps;
-  MSB_ASSIGN(out, value_of(given.id, rate ? supervisor::parse_rate(given.value)
-                                          : supervisor::parse_size_bytes(given.value)));
+  MSB_ASSIGN(out, flag_value(given.name, rate ? supervisor::parse_rate(given.value)
+                                              : supervisor::parse_size_bytes(given.value)));
   return {};
 }
 
@@ -196,13 +186,14 @@ Status apply_rest(const Given& given, NetworkSpec& network) {
   const std::string_view value = given.value;
   switch (static_cast<NetOption>(given.id)) {
     case kPort:
-      return add_ports(given.id, value, network);
+      return add_ports(value, network);
     case kNameserver:
       network.nameservers.emplace_back(value);
       break;
     case kDnsTimeout: {
       const auto ms = supervisor::parse_decimal(value);
-      if (!ms || *ms == 0) return wrong(given.id, "must be a number of milliseconds");
+      if (!ms || *ms == 0)
+        return usage_error("--" + std::string(given.name) + ": must be a number of milliseconds");
       network.dns_timeout_ms = *ms;
       break;
     }
@@ -228,11 +219,13 @@ Status apply_rest(const Given& given, NetworkSpec& network) {
 
 // --socks4-user-id and --socks5-username belong into the proxy's address.
 Status add_proxy_user(const Parsed& args, NetworkSpec& network) {
-  for (const int id : {kSocks4User, kSocks5User}) {
-    if (!args.has(id)) continue;
-    const std::string scheme = id == kSocks4User ? "socks4://" : "socks5://";
-    if (!network.proxy.starts_with(scheme)) return wrong(id, "needs --proxy " + scheme + "ADDRESS:PORT");
-    network.proxy.insert(scheme.size(), std::string(args.last(id)) + "@");
+  for (const Given& given : args.options) {
+    if (given.id != kSocks4User && given.id != kSocks5User) continue;
+    const std::string scheme = given.id == kSocks4User ? "socks4://" : "socks5://";
+    if (!network.proxy.starts_with(scheme)) {
+      return usage_error("--" + std::string(given.name) + " needs --proxy " + scheme + "ADDRESS:PORT");
+    }
+    network.proxy.insert(scheme.size(), std::string(given.value) + "@");
   }
   return {};
 }
@@ -244,9 +237,9 @@ std::span<const Option> net_policy_options() { return std::span(kOptions).first<
 
 Status apply_net_flags(const Parsed& args, NetworkSpec& network) {
   const bool defaults = args.has(kNetDefault) || args.has(kNetDefaultEgress) || args.has(kNetDefaultIngress);
-  if (args.has(kNoNet) && defaults) return wrong(kNoNet, "is a default itself: give one of the two");
+  if (args.has(kNoNet) && defaults) return usage_error("--no-net is a default itself: give one of the two");
   if (args.has(kNet) && (defaults || args.has(kNoNet)))
-    return wrong(kNet, "a profile and a default (--net-default, --no-net) exclude each other");
+    return usage_error("--net: a profile and a default (--net-default, --no-net) exclude each other");
   // What a configuration file says of these is replaced as a whole.
   if (args.has(kNet)) {
     network.enabled = true;

@@ -9,7 +9,6 @@
 #include <cstring>
 
 #include "base/json.h"
-#include "supervisor/grammar.h"
 #include "tools/msb/cli.h"
 
 namespace msb::cli {

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/listing.h"
 #include "tools/msb/verbs.h"
 

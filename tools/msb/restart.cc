@@ -2,7 +2,7 @@
 // msb restart: stops and starts again.
 #include <array>
 
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -21,9 +21,8 @@ Result<int> restart(const Parsed& args) {
   supervisor::StopOptions options;
   options.force = args.has(kForce);
   if (args.has(kTime)) {
-    auto grace = supervisor::parse_duration_ms(args.last(kTime));
-    if (!grace.ok()) return usage_error("--time: " + grace.error().text);
-    options.grace_ms = *grace;
+    MSB_ASSIGN(const auto grace, flag_value("time", supervisor::parse_duration_ms(args.last(kTime))));
+    options.grace_ms = grace;
   }
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
   MSB_ASSIGN(const auto names, select_names(home, args.positionals, args.all(kLabel)));

@@ -76,8 +76,8 @@ Result<int> run(const Parsed& args) {
   MSB_ASSIGN(SpecFlags flags, spec_from_flags(args));
   MSB_ASSIGN(const bool tty, wants_tty(args.has(kCmdTty), args.has(kCmdNoTty)));
   MSB_ASSIGN(supervisor::ExecSpec command, command_from_flags(args));
-  auto keys = supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"));
-  if (!keys.ok()) return usage_error("--detach-keys: " + keys.error().text);
+  MSB_ASSIGN(const auto keys,
+             flag_value("detach-keys", supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"))));
   const bool detach = args.has(kDetach);
   if (detach && (args.has(kCmdTty) || command.timeout_ms != 0))
     return usage_error("-d does not go with -t or --timeout");
@@ -109,7 +109,7 @@ Result<int> run(const Parsed& args) {
   hold_signals();
   MSB_ASSIGN(supervisor::ExecSession session, ready->sandbox.exec(command));
   MSB_ASSIGN(const SessionEnd end,
-             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = *keys}));
+             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = keys}));
   const int code = finish_session(end, command.argv.front(), "run");
   switch (ready->after) {
     case After::kLeave:

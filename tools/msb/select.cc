@@ -5,8 +5,8 @@
 #include <mutex>
 #include <thread>
 
-#include "supervisor/grammar.h"
 #include "tools/msb/cli.h"
+#include "tools/msb/listing.h"
 
 namespace msb::cli {
 
@@ -19,24 +19,9 @@ Result<std::vector<std::string>> select_names(const supervisor::Home& home,
     if (std::find(out.begin(), out.end(), name) == out.end()) out.emplace_back(name);
   }
   if (labels.empty()) return out;
-  std::vector<supervisor::Label> wanted;
-  for (const std::string_view text : labels) {
-    auto label = supervisor::parse_label(text);
-    if (!label.ok()) return usage_error("--label: " + label.error().text);
-    wanted.push_back(std::move(label).value());
-  }
-  MSB_ASSIGN(const auto all, home.names());
-  for (const std::string& name : all) {
-    if (std::find(out.begin(), out.end(), name) != out.end()) continue;
-    auto sandbox = supervisor::Sandbox::open(home, name);
-    if (!sandbox.ok()) continue;
-    const auto info = sandbox->info();
-    if (!info.ok()) continue;
-    const auto& have = info->spec.labels;
-    const bool match = std::all_of(wanted.begin(), wanted.end(), [&](const supervisor::Label& label) {
-      return std::find(have.begin(), have.end(), label) != have.end();
-    });
-    if (match) out.push_back(name);
+  MSB_ASSIGN(const auto infos, collect_infos(home, labels));
+  for (const auto& info : infos) {
+    if (std::find(out.begin(), out.end(), info.name) == out.end()) out.push_back(info.name);
   }
   return out;
 }

@@ -16,8 +16,8 @@ Result<int> shell(const Parsed& args) {
   if (args.positionals.empty()) return usage_error("no sandbox is given");
   MSB_ASSIGN(const bool tty, wants_tty(args.has(kCmdTty), args.has(kCmdNoTty)));
   MSB_ASSIGN(supervisor::ExecSpec command, command_from_flags(args));
-  auto keys = supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"));
-  if (!keys.ok()) return usage_error("--detach-keys: " + keys.error().text);
+  MSB_ASSIGN(const auto keys,
+             flag_value("detach-keys", supervisor::parse_detach_keys(args.last(kCmdDetachKeys, "ctrl-]"))));
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
   MSB_ASSIGN(supervisor::Sandbox sandbox, supervisor::Sandbox::open(home, args.positionals.front()));
   MSB_ASSIGN(const auto info, sandbox.info());
@@ -34,7 +34,7 @@ Result<int> shell(const Parsed& args) {
   hold_signals();
   MSB_ASSIGN(supervisor::ExecSession session, sandbox.exec(command));
   MSB_ASSIGN(const SessionEnd end,
-             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = *keys}));
+             run_session(session, {.tty = tty, .use_stdin = true, .detach_keys = keys}));
   if (end.kind == SessionEnd::Kind::kDetached) {
     note("left running as session " + std::to_string(end.session) + "; msb attach " + sandbox.name() +
          " returns to it");

@@ -10,6 +10,8 @@
 #include "base/file.h"
 #include "supervisor/conf_file.h"
 #include "supervisor/grammar.h"
+#include "supervisor/names.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/cli.h"
 #include "tools/msb/net_flags.h"
 
@@ -60,7 +62,7 @@ enum SpecOption : int {
   kLogLevel,
 };
 
-constexpr std::array<Option, 39> kSpecOptions = {{
+constexpr auto kSpecOptions = std::to_array<Option>({
     {kName, "name", 'n', "NAME", "Name; a named sandbox stays, an unnamed one of run is gone at its end"},
     {kCpus, "cpus", 'c', "N", "Virtual CPUs (1)"},
     {kMaxCpus, "max-cpus", 0, "N", "CPUs it can be given while it runs"},
@@ -102,7 +104,7 @@ constexpr std::array<Option, 39> kSpecOptions = {{
     {kConf, "conf", 0, "FILE", "Read a configuration file (YAML or JSON)"},
     {kQuiet, "quiet", 'q', "", "No progress"},
     {kLogLevel, "log-level", 0, "LEVEL", "What its machine logs (info)"},
-}};
+});
 
 constexpr std::array<Option, 6> kCommandOptions = {{
     {kCmdTty, "tty", 't', "", "Give the command a terminal"},
@@ -115,28 +117,22 @@ constexpr std::array<Option, 6> kCommandOptions = {{
 
 const char* host_environment(const char* name) { return std::getenv(name); }
 
-// An error of a flag's value is wrong use.
-template <typename T>
-Result<T> flag(std::string_view name, Result<T> result) {
-  if (result.ok()) return result;
-  return usage_error("--" + std::string(name) + ": " + result.error().text);
-}
-
-Result<std::pair<std::string, std::string>> split_copy(std::string_view name, std::string_view value) {
+Result<std::pair<std::string, std::string>> split_copy(const Given& given) {
+  const std::string_view value = given.value;
+  const std::string name = "--" + std::string(given.name);
   const auto colon = value.rfind(":/");
   if (colon == std::string_view::npos || colon == 0) {
-    return usage_error("--" + std::string(name) + ": \"" + std::string(value) +
-                       "\" is not SRC:DST with an absolute DST");
+    return usage_error(name + ": \"" + std::string(value) + "\" is not SRC:DST with an absolute DST");
   }
   MSB_ASSIGN(std::string source, absolute_path(value.substr(0, colon)));
-  if (::access(source.c_str(), R_OK) != 0) return sys_error("--" + std::string(name) + " " + source);
+  if (::access(source.c_str(), R_OK) != 0) return sys_error(name + " " + source);
   return std::pair<std::string, std::string>(std::move(source), value.substr(colon + 1));
 }
 
-Result<std::uint32_t> parse_cpus(std::string_view name, std::string_view value) {
-  const auto count = parse_decimal(value);
+Result<std::uint32_t> parse_cpus(const Given& given) {
+  const auto count = parse_decimal(given.value);
   if (!count || *count < 1 || *count > kMaxCpus) {
-    return usage_error("--" + std::string(name) + ": must be 1 to " + std::to_string(kMaxCpus));
+    return usage_error("--" + std::string(given.name) + ": must be 1 to " + std::to_string(kMaxCpus));
   }
   return static_cast<std::uint32_t>(*count);
 }
@@ -149,19 +145,19 @@ Status apply(const Given& given, SpecFlags& out) {
       spec.name = value;
       break;
     case kCpus: {
-      MSB_ASSIGN(spec.cpus, parse_cpus("cpus", value));
+      MSB_ASSIGN(spec.cpus, parse_cpus(given));
       break;
     }
     case kMaxCpus: {
-      MSB_ASSIGN(spec.max_cpus, parse_cpus("max-cpus", value));
+      MSB_ASSIGN(spec.max_cpus, parse_cpus(given));
       break;
     }
     case kMemory: {
-      MSB_ASSIGN(spec.memory_mib, flag("memory", parse_size_mib(value)));
+      MSB_ASSIGN(spec.memory_mib, flag_value(given.name, parse_size_mib(value)));
       break;
     }
     case kMaxMemory: {
-      MSB_ASSIGN(spec.max_memory_mib, flag("max-memory", parse_size_mib(value)));
+      MSB_ASSIGN(spec.max_memory_mib, flag_value(given.name, parse_size_mib(value)));
       break;
     }
     case kUser:
@@ -181,26 +177,26 @@ Status apply(const Given& given, SpecFlags& out) {
       spec.shell = value;
       break;
     case kLabel: {
-      MSB_ASSIGN(Label label, flag("label", parse_label(value)));
+      MSB_ASSIGN(Label label, flag_value(given.name, parse_label(value)));
       std::erase_if(spec.labels, [&](const Label& other) { return other.key == label.key; });
       spec.labels.push_back(std::move(label));
       break;
     }
     case kRlimit: {
-      MSB_ASSIGN(Rlimit limit, flag("rlimit", parse_rlimit(value)));
+      MSB_ASSIGN(Rlimit limit, flag_value(given.name, parse_rlimit(value)));
       spec.rlimits.push_back(std::move(limit));
       break;
     }
     case kMaxDuration: {
-      MSB_ASSIGN(spec.max_duration_ms, flag("max-duration", parse_duration_ms(value)));
+      MSB_ASSIGN(spec.max_duration_ms, flag_value(given.name, parse_duration_ms(value)));
       break;
     }
     case kIdleTimeout: {
-      MSB_ASSIGN(spec.idle_timeout_ms, flag("idle-timeout", parse_duration_ms(value)));
+      MSB_ASSIGN(spec.idle_timeout_ms, flag_value(given.name, parse_duration_ms(value)));
       break;
     }
     case kStopTimeout: {
-      MSB_ASSIGN(spec.stop_timeout_ms, flag("stop-timeout", parse_duration_ms(value)));
+      MSB_ASSIGN(spec.stop_timeout_ms, flag_value(given.name, parse_duration_ms(value)));
       break;
     }
     case kStopSignal:
@@ -211,23 +207,23 @@ Status apply(const Given& given, SpecFlags& out) {
       break;
     case kReplaceWithTimeout: {
       out.replace = true;
-      MSB_ASSIGN(out.replace_grace_ms, flag("replace-with-timeout", parse_duration_ms(value)));
+      MSB_ASSIGN(out.replace_grace_ms, flag_value(given.name, parse_duration_ms(value)));
       break;
     }
     case kRm:
       spec.ephemeral = true;
       break;
     case kRootDisk: {
-      MSB_ASSIGN(spec.root_disk, flag("root-disk", parse_root_disk(value)));
+      MSB_ASSIGN(spec.root_disk, flag_value(given.name, parse_root_disk(value)));
       break;
     }
     case kTmpfs: {
-      MSB_ASSIGN(Mount mount, flag("tmpfs", parse_tmpfs(value)));
+      MSB_ASSIGN(Mount mount, flag_value(given.name, parse_tmpfs(value)));
       spec.mounts.push_back(std::move(mount));
       break;
     }
     case kVolume: {
-      MSB_ASSIGN(Mount mount, flag("volume", parse_volume(value)));
+      MSB_ASSIGN(Mount mount, flag_value(given.name, parse_volume(value)));
       if (mount.kind == Mount::Kind::kBind) {
         MSB_ASSIGN(mount.source, absolute_path(mount.source));
       }
@@ -235,7 +231,7 @@ Status apply(const Given& given, SpecFlags& out) {
       break;
     }
     case kVsock: {
-      MSB_ASSIGN(HostSocket socket, flag("vsock", parse_host_socket(value)));
+      MSB_ASSIGN(HostSocket socket, flag_value(given.name, parse_host_socket(value)));
       MSB_ASSIGN(socket.path, absolute_path(socket.path));
       spec.host_sockets.push_back(std::move(socket));
       break;
@@ -261,13 +257,13 @@ Status apply(const Given& given, SpecFlags& out) {
       break;
     case kInitEnv: {
       if (!spec.init) spec.init.emplace();
-      MSB_ASSIGN(std::string entry, flag("init-env", parse_env(value, host_environment)));
+      MSB_ASSIGN(std::string entry, flag_value(given.name, parse_env(value, host_environment)));
       spec.init->env.push_back(std::move(entry));
       break;
     }
     case kScript:
     case kScriptRaw: {
-      MSB_ASSIGN(Script script, flag("script", parse_script(value, given.id == kScript)));
+      MSB_ASSIGN(Script script, flag_value(given.name, parse_script(value, given.id == kScript)));
       spec.scripts.push_back(std::move(script));
       break;
     }
@@ -281,7 +277,7 @@ Status apply(const Given& given, SpecFlags& out) {
     case kCopyFile:
     case kCopyDir: {
       const bool file = given.id == kCopyFile;
-      MSB_ASSIGN(auto pair, split_copy(file ? "copy-file" : "copy-dir", value));
+      MSB_ASSIGN(auto pair, split_copy(given));
       Patch patch;
       patch.op = file ? Patch::Op::kFile : Patch::Op::kDir;
       patch.source = std::move(pair.first);
@@ -333,7 +329,7 @@ Result<std::vector<std::string>> env_from_flags(const Parsed& args, int env_id, 
   std::vector<std::string> out;
   for (const Given& given : args.options) {
     if (given.id == env_id) {
-      MSB_ASSIGN(std::string entry, flag("env", parse_env(given.value, host_environment)));
+      MSB_ASSIGN(std::string entry, flag_value(given.name, parse_env(given.value, host_environment)));
       out.push_back(std::move(entry));
     } else if (given.id == file_id) {
       const std::string path(given.value);

@@ -3,7 +3,7 @@
 
 #include <array>
 
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/spec_flags.h"
 
 namespace msb::cli {
@@ -23,9 +23,9 @@ std::span<const Verb* const> all_verbs() { return kVerbs; }
 Result<supervisor::ExecSpec> command_from_flags(const Parsed& args) {
   supervisor::ExecSpec out;
   if (args.has(kCmdTimeout)) {
-    auto timeout = supervisor::parse_duration_ms(args.last(kCmdTimeout));
-    if (!timeout.ok()) return usage_error("--timeout: " + timeout.error().text);
-    out.timeout_ms = *timeout;
+    MSB_ASSIGN(const auto timeout,
+               flag_value("timeout", supervisor::parse_duration_ms(args.last(kCmdTimeout))));
+    out.timeout_ms = timeout;
   }
   out.log = !args.has(kCmdNoLog);
   return out;

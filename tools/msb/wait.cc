@@ -3,7 +3,7 @@
 #include <array>
 
 #include "base/json.h"
-#include "supervisor/grammar.h"
+#include "supervisor/quantities.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -20,9 +20,8 @@ constexpr int kExitTimedOut = 124;
 Result<int> wait(const Parsed& args) {
   supervisor::Deadline deadline;
   if (args.has(kTimeout)) {
-    auto timeout = supervisor::parse_duration_ms(args.last(kTimeout));
-    if (!timeout.ok()) return usage_error("--timeout: " + timeout.error().text);
-    deadline = supervisor::deadline_after(std::chrono::milliseconds(*timeout));
+    MSB_ASSIGN(const auto timeout, flag_value("timeout", supervisor::parse_duration_ms(args.last(kTimeout))));
+    deadline = supervisor::deadline_after(std::chrono::milliseconds(timeout));
   }
   MSB_ASSIGN(const Format format, parse_format(args.last(kFormat)));
   MSB_ASSIGN(supervisor::Sandbox sandbox, open_only(args));
