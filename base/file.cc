@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <climits>
 #include <memory>
@@ -16,8 +17,6 @@
 
 namespace msb {
 namespace {
-
-constexpr std::size_t kReadChunk = std::size_t{64} << 10;
 
 struct DirCloser {
   void operator()(DIR* dir) const { ::closedir(dir); }
@@ -58,19 +57,26 @@ Result<UniqueFd> open_file(const std::string& path, int flags, mode_t mode) {
 }
 
 Result<std::string> read_all(int fd, std::size_t max_bytes) {
+  // Room grows with what comes: most files are far smaller than a large chunk, whose zeroing would be most of
+  // the work.
+  constexpr std::size_t kFirstRoom = 2048;
   std::string out;
-  std::array<char, kReadChunk> chunk;
+  std::size_t length = 0;
   for (;;) {
-    const ssize_t got = ::read(fd, chunk.data(), chunk.size());
+    if (length == out.size()) out.resize(std::max(kFirstRoom, 2 * length));
+    const ssize_t got = ::read(fd, out.data() + length, out.size() - length);
     if (got < 0) {
       if (errno == EINTR) continue;
       return sys_error("read");
     }
-    if (got == 0) return out;
-    if (static_cast<std::size_t>(got) > max_bytes - out.size()) {
+    if (got == 0) {
+      out.resize(length);
+      return out;
+    }
+    if (static_cast<std::size_t>(got) > max_bytes - length) {
       return make_error(Errc::kLimit, "read: more than %zu bytes", max_bytes);
     }
-    out.append(chunk.data(), static_cast<std::size_t>(got));
+    length += static_cast<std::size_t>(got);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "base/file.h"
+#include "supervisor/names.h"
 #include "supervisor/sandbox_dir.h"
 #include "supervisor/supervisor.h"
 
@@ -94,6 +95,22 @@ Result<std::vector<std::string>> Home::names() const {
   MSB_ASSIGN(std::vector<std::string> out, entries(sandboxes_.get()));
   std::erase_if(out, [](const std::string& name) { return name.front() == '.'; });
   std::sort(out.begin(), out.end());
+  return out;
+}
+
+Result<SandboxSummary> Home::summary(const std::string& name) const {
+  MSB_TRY(check_name(name));
+  MSB_ASSIGN(const std::string text, read_record(sandboxes_.get(), name + "/spec.json"));
+  auto record = record_summary_from_json(text);
+  if (!record.ok()) return std::move(record).error().with_context("spec.json of " + name);
+  DerivedState derived = derive_state(read_state(sandboxes_.get(), name + "/state.json"), ProcTable{});
+  SandboxSummary out;
+  out.name = name;
+  out.state = derived.state;
+  out.image = std::move(record->image);
+  out.labels = std::move(record->labels);
+  out.created_ns = record->created_ns;
+  out.ending = std::move(derived.ending);
   return out;
 }
 

@@ -32,7 +32,6 @@ namespace {
 constexpr auto kBootDeadline = std::chrono::minutes(2);
 constexpr auto kLockDeadline = std::chrono::seconds(60);
 constexpr auto kTeardownDeadline = std::chrono::seconds(10);
-constexpr std::size_t kMaxRecordBytes = std::size_t{16} << 20;
 
 Result<std::string> read_below(int dir_fd, const std::string& name, std::size_t max) {
   MSB_ASSIGN(const UniqueFd fd, open_at(dir_fd, name, O_RDONLY | O_NOFOLLOW));
@@ -132,7 +131,7 @@ Result<Sandbox> Sandbox::open(const Home& home, std::string_view name) {
 }
 
 Result<SandboxRecord> Sandbox::Impl::record() const {
-  MSB_ASSIGN(const std::string text, read_below(directory.get(), "spec.json", kMaxRecordBytes));
+  MSB_ASSIGN(const std::string text, read_record(directory.get()));
   return record_from_json(text).with_context("spec.json of " + name);
 }
 

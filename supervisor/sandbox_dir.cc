@@ -10,10 +10,12 @@
 #include "base/file_lock.h"
 #include "base/json.h"
 #include "supervisor/quantities.h"
+#include "supervisor/spec_json.h"
 
 namespace msb::supervisor {
 namespace {
 
+constexpr std::size_t kMaxRecordBytes = std::size_t{16} << 20;
 constexpr std::size_t kMaxStateBytes = std::size_t{256} << 10;
 
 // Reads a member of a state file that may have any type: state files come from other versions of msb.
@@ -58,22 +60,41 @@ std::string record_to_json(const SandboxRecord& record) {
   return std::move(out).take();
 }
 
-Result<SandboxRecord> record_from_json(std::string_view json) {
-  MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, {.max_bytes = std::size_t{16} << 20}));
-  const JsonView root = document.root();
-  SandboxRecord record;
-  MSB_ASSIGN(const std::uint64_t version, root.get_uint("version"));
+namespace {
+
+Result<JsonDocument> parse_record(std::string_view json) {
+  MSB_ASSIGN(JsonDocument document, JsonDocument::parse(json, {.max_bytes = kMaxRecordBytes}));
+  MSB_ASSIGN(const std::uint64_t version, document.root().get_uint("version"));
   if (version < 1)
     return make_error(Errc::kCorrupt, "version %llu is none", static_cast<unsigned long long>(version));
+  return document;
+}
+
+}  // namespace
+
+Result<SandboxRecord> record_from_json(std::string_view json) {
+  MSB_ASSIGN(const JsonDocument document, parse_record(json));
+  const JsonView root = document.root();
+  SandboxRecord record;
   MSB_ASSIGN(record.created_ns, root.get_int_or("created_ns", 0));
   MSB_ASSIGN(const JsonView image, root.at("image"));
   MSB_ASSIGN(record.image_reference, image.get_string("reference"));
   MSB_ASSIGN(record.manifest_digest, image.get_string("manifest_digest"));
   MSB_ASSIGN(record.image_file, image.get_string_or("file", ""));
   MSB_ASSIGN(const JsonView spec, root.at("spec"));
-  MSB_ASSIGN(record.spec, spec_from_json(spec.dump(), UnknownKeys::kIgnore));
+  MSB_ASSIGN(record.spec, spec_from_view(spec, UnknownKeys::kIgnore));
   if (const auto main = root.find("main")) record.main_json = main->dump();
   return record;
+}
+
+Result<RecordSummary> record_summary_from_json(std::string_view json) {
+  MSB_ASSIGN(const JsonDocument document, parse_record(json));
+  RecordSummary out;
+  MSB_ASSIGN(out.created_ns, document.root().get_int_or("created_ns", 0));
+  MSB_ASSIGN(const JsonView spec, document.root().at("spec"));
+  MSB_ASSIGN(out.image, spec.get_string_or("image", ""));
+  MSB_ASSIGN(out.labels, labels_from_view(spec));
+  return out;
 }
 
 StateFile state_from_json(std::string_view json) {
@@ -93,8 +114,13 @@ StateFile state_from_json(std::string_view json) {
   return out;
 }
 
-StateFile read_state(int dir_fd) {
-  const auto fd = open_at(dir_fd, "state.json", O_RDONLY | O_NOFOLLOW);
+Result<std::string> read_record(int dir_fd, const std::string& path) {
+  MSB_ASSIGN(const UniqueFd fd, open_at(dir_fd, path, O_RDONLY | O_NOFOLLOW));
+  return read_all(fd.get(), kMaxRecordBytes);
+}
+
+StateFile read_state(int dir_fd, const std::string& path) {
+  const auto fd = open_at(dir_fd, path, O_RDONLY | O_NOFOLLOW);
   if (!fd.ok()) return {};
   const auto text = read_all(fd->get(), kMaxStateBytes);
   return text.ok() ? state_from_json(*text) : StateFile{};

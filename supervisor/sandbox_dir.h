@@ -36,6 +36,15 @@ struct SandboxRecord {
 };
 [[nodiscard]] std::string record_to_json(const SandboxRecord& record);
 [[nodiscard]] Result<SandboxRecord> record_from_json(std::string_view json);
+// The few members of it that a listing shows, at a fraction of the work.
+struct RecordSummary {
+  std::string image;
+  std::vector<Label> labels;
+  std::int64_t created_ns = 0;
+};
+[[nodiscard]] Result<RecordSummary> record_summary_from_json(std::string_view json);
+// The text of a spec.json at `path` below `dir_fd`.
+[[nodiscard]] Result<std::string> read_record(int dir_fd, const std::string& path = "spec.json");
 
 // state.json. A missing or unreadable file reads as a sandbox that never ran.
 struct StateFile {
@@ -47,7 +56,7 @@ struct StateFile {
   std::optional<Ending> ending;
 };
 [[nodiscard]] StateFile state_from_json(std::string_view json);
-[[nodiscard]] StateFile read_state(int dir_fd);
+[[nodiscard]] StateFile read_state(int dir_fd, const std::string& path = "state.json");
 // What the control socket's "wait" answers; nullopt when it names no reason.
 [[nodiscard]] std::optional<Ending> ending_from_json(std::string_view json);
 

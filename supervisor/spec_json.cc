@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // SandboxSpec <-> JSON. Values that have a grammar of their own (sizes, durations, ports, ...) are strings in
 // it, read by the same parsers as the flags; numbers are taken too where the grammar has a bare form.
+#include "supervisor/spec_json.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
 
-#include "base/json.h"
 #include "supervisor/grammar.h"
 #include "supervisor/names.h"
 #include "supervisor/network.h"
 #include "supervisor/quantities.h"
-#include "supervisor/spec.h"
 
 namespace msb::supervisor {
 namespace {
@@ -307,10 +307,34 @@ std::string format_rlimit(const Rlimit& limit) {
 
 }  // namespace
 
+namespace {
+
+Status read_labels(Reader& spec, std::vector<Label>& out) {
+  return spec.map("labels", [&](string_view key, const JsonView& v) -> Status {
+    MSB_ASSIGN(const std::string value, as_word(v));
+    MSB_ASSIGN(Label label, parse_label(std::string(key) + "=" + value));
+    out.push_back(std::move(label));
+    return {};
+  });
+}
+
+}  // namespace
+
+Result<std::vector<Label>> labels_from_view(const JsonView& spec) {
+  Reader reader(spec, UnknownKeys::kIgnore);
+  std::vector<Label> out;
+  MSB_TRY(read_labels(reader, out));
+  return out;
+}
+
 Result<SandboxSpec> spec_from_json(string_view json, UnknownKeys unknown) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(json, {.max_bytes = std::size_t{16} << 20}));
+  return spec_from_view(document.root(), unknown);
+}
+
+Result<SandboxSpec> spec_from_view(const JsonView& view, UnknownKeys unknown) {
   SandboxSpec spec;
-  Reader reader(document.root(), unknown);
+  Reader reader(view, unknown);
   std::uint32_t version = 1;
   MSB_TRY(reader.count("version", version, UINT32_MAX));
   if (version != 1 && unknown == UnknownKeys::kRefuse)
@@ -354,12 +378,7 @@ Result<SandboxSpec> spec_from_json(string_view json, UnknownKeys unknown) {
     spec.stop_signal = text;
     return {};
   }));
-  MSB_TRY(reader.map("labels", [&](string_view key, const JsonView& v) -> Status {
-    MSB_ASSIGN(const std::string value, as_word(v));
-    MSB_ASSIGN(Label label, parse_label(std::string(key) + "=" + value));
-    spec.labels.push_back(std::move(label));
-    return {};
-  }));
+  MSB_TRY(read_labels(reader, spec.labels));
   MSB_TRY(reader.list("rlimits", [&](const JsonView& v) -> Status {
     MSB_ASSIGN(const string_view text, v.as_string());
     MSB_ASSIGN(Rlimit limit, parse_rlimit(text));

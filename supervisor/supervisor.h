@@ -46,24 +46,6 @@ struct Installation {
   [[nodiscard]] static Result<Installation> found();
 };
 
-// $MSB_HOME: an opened state directory. Cheap to copy handles from; outlives none of them.
-class Home {
- public:
-  // `path` empty: $MSB_HOME, else $XDG_DATA_HOME/msb, else ~/.local/share/msb. Makes the directories (0700).
-  [[nodiscard]] static Result<Home> open(std::string path = {});
-  [[nodiscard]] const std::string& path() const { return path_; }
-  [[nodiscard]] int sandboxes_fd() const { return sandboxes_.get(); }
-  // Names of all sandboxes, sorted.
-  [[nodiscard]] Result<std::vector<std::string>> names() const;
-  // Finishes what a killed msb left half done: directories of failed creations and removals, ended ephemeral
-  // sandboxes. Never touches what another process works on.
-  void sweep() const;
-
- private:
-  std::string path_;
-  UniqueFd sandboxes_;
-};
-
 enum class State : std::uint8_t {
   kCreated,   // never started
   kStarting,  // its machine is coming up
@@ -84,6 +66,16 @@ struct Ending {
   std::int64_t at_ns = 0;     // wall clock, 0 unknown
 };
 
+// What a listing shows of a sandbox.
+struct SandboxSummary {
+  std::string name;
+  State state = State::kCreated;
+  std::string image;  // as the specification names it
+  std::vector<Label> labels;
+  std::int64_t created_ns = 0;  // wall clock
+  std::optional<Ending> ending;
+};
+
 struct SandboxInfo {
   std::string name;
   State state = State::kCreated;
@@ -94,6 +86,26 @@ struct SandboxInfo {
   pid_t pid = 0;                  // of the supervisor role while it runs
   std::vector<std::string> main;  // argv of the main command of a detached run; empty: none
   std::optional<Ending> ending;
+};
+
+// $MSB_HOME: an opened state directory. Cheap to copy handles from; outlives none of them.
+class Home {
+ public:
+  // `path` empty: $MSB_HOME, else $XDG_DATA_HOME/msb, else ~/.local/share/msb. Makes the directories (0700).
+  [[nodiscard]] static Result<Home> open(std::string path = {});
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] int sandboxes_fd() const { return sandboxes_.get(); }
+  // Names of all sandboxes, sorted.
+  [[nodiscard]] Result<std::vector<std::string>> names() const;
+  // Reads less than Sandbox::info does: for going through many. kNotFound when there is none of that name.
+  [[nodiscard]] Result<SandboxSummary> summary(const std::string& name) const;
+  // Finishes what a killed msb left half done: directories of failed creations and removals, ended ephemeral
+  // sandboxes. Never touches what another process works on.
+  void sweep() const;
+
+ private:
+  std::string path_;
+  UniqueFd sandboxes_;
 };
 
 struct TerminalSize {

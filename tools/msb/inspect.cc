@@ -48,7 +48,7 @@ std::string as_text(const supervisor::SandboxInfo& info, const std::vector<std::
   const auto& spec = info.spec;
   std::string out;
   put_row(out, "Name", info.name);
-  put_row(out, "Status", status_text(info));
+  put_row(out, "Status", status_text(info.state, info.ending));
   if (info.ending && !info.ending->reason.empty() && !is_alive(info.state)) {
     put_row(out, "Ended",
             info.ending->reason + (info.ending->detail.empty() ? "" : ": " + info.ending->detail));
@@ -85,7 +85,7 @@ std::string as_json(const supervisor::SandboxInfo& info, const std::vector<std::
   if (info.started_ns != 0) out.field("started_at", supervisor::format_rfc3339(info.started_ns, 9));
   if (info.pid != 0) out.field("pid", static_cast<std::int64_t>(info.pid));
   out.field("command", info.main);
-  put_ending(out, info);
+  put_ending(out, info.ending);
   out.key("config").raw(spec_to_json(info.spec));
   if (!is_alive(info.state)) out.field("console", console);
   out.end_object();

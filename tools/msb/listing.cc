@@ -10,31 +10,30 @@
 
 namespace msb::cli {
 
-using supervisor::SandboxInfo;
+using supervisor::Ending;
+using supervisor::SandboxSummary;
 using supervisor::State;
 
-Result<std::vector<SandboxInfo>> collect_infos(const supervisor::Home& home,
-                                               const std::vector<std::string_view>& labels) {
+Result<std::vector<SandboxSummary>> collect_summaries(const supervisor::Home& home,
+                                                      const std::vector<std::string_view>& labels) {
   std::vector<supervisor::Label> wanted;
   for (const std::string_view text : labels) {
     MSB_ASSIGN(auto label, flag_value("label", supervisor::parse_label(text)));
     wanted.push_back(std::move(label));
   }
   MSB_ASSIGN(const auto names, home.names());
-  std::vector<SandboxInfo> out;
+  std::vector<SandboxSummary> out;
   for (const std::string& name : names) {
-    const auto sandbox = supervisor::Sandbox::open(home, name);
-    if (!sandbox.ok()) continue;  // gone meanwhile
-    auto info = sandbox->info();
-    if (!info.ok()) {
-      if (info.error().code != Errc::kNotFound) note("warning: " + printable(info.error().text));
+    auto summary = home.summary(name);
+    if (!summary.ok()) {
+      if (summary.error().code != Errc::kNotFound) note("warning: " + printable(summary.error().text));
       continue;
     }
-    const auto& have = info->spec.labels;
+    const auto& have = summary->labels;
     const bool match = std::all_of(wanted.begin(), wanted.end(), [&](const supervisor::Label& label) {
       return std::find(have.begin(), have.end(), label) != have.end();
     });
-    if (match) out.push_back(std::move(info).value());
+    if (match) out.push_back(std::move(summary).value());
   }
   return out;
 }
@@ -43,23 +42,23 @@ bool is_alive(State state) {
   return state != State::kCreated && state != State::kStopped && state != State::kCrashed;
 }
 
-std::string status_text(const SandboxInfo& info) {
-  std::string out(supervisor::state_name(info.state));
-  if (is_alive(info.state) || !info.ending) return out;
-  if (info.ending->signal) return out + " (" + supervisor::signal_name(*info.ending->signal) + ")";
-  if (info.ending->code) return out + " (exit " + std::to_string(*info.ending->code) + ")";
-  const std::string& reason = info.ending->reason;
+std::string status_text(State state, const std::optional<Ending>& ending) {
+  std::string out(supervisor::state_name(state));
+  if (is_alive(state) || !ending) return out;
+  if (ending->signal) return out + " (" + supervisor::signal_name(*ending->signal) + ")";
+  if (ending->code) return out + " (exit " + std::to_string(*ending->code) + ")";
+  const std::string& reason = ending->reason;
   if (!reason.empty() && reason != "stopped" && reason != out) out += " (" + reason + ")";
   return out;
 }
 
-void put_ending(JsonWriter& out, const SandboxInfo& info) {
-  if (!info.ending) return;
-  out.key("ending").begin_object().field("reason", info.ending->reason);
-  if (!info.ending->detail.empty()) out.field("detail", info.ending->detail);
-  if (info.ending->code) out.field("code", *info.ending->code);
-  if (info.ending->signal) out.field("signal", *info.ending->signal);
-  if (info.ending->at_ns != 0) out.field("at", supervisor::format_rfc3339(info.ending->at_ns, 9));
+void put_ending(JsonWriter& out, const std::optional<Ending>& ending) {
+  if (!ending) return;
+  out.key("ending").begin_object().field("reason", ending->reason);
+  if (!ending->detail.empty()) out.field("detail", ending->detail);
+  if (ending->code) out.field("code", *ending->code);
+  if (ending->signal) out.field("signal", *ending->signal);
+  if (ending->at_ns != 0) out.field("at", supervisor::format_rfc3339(ending->at_ns, 9));
   out.end_object();
 }
 

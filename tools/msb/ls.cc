@@ -25,10 +25,10 @@ Result<int> list(const Parsed& args) {
   MSB_TRY(no_more_than(args, 0));
   MSB_ASSIGN(const Format format, parse_format(args.last(kFormat)));
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
-  MSB_ASSIGN(auto infos, collect_infos(home, args.all(kLabel)));
+  MSB_ASSIGN(auto infos, collect_summaries(home, args.all(kLabel)));
   const bool running = args.has(kRunning);
   const bool stopped = args.has(kStopped);
-  std::erase_if(infos, [&](const supervisor::SandboxInfo& info) {
+  std::erase_if(infos, [&](const supervisor::SandboxSummary& info) {
     return (running && !is_alive(info.state)) || (stopped && is_alive(info.state));
   });
   std::sort(infos.begin(), infos.end(), [](const auto& a, const auto& b) {
@@ -39,8 +39,8 @@ Result<int> list(const Parsed& args) {
     out.begin_array();
     for (const auto& info : infos) {
       out.begin_object().field("name", info.name).field("status", supervisor::state_name(info.state));
-      out.field("image", info.spec.image).field("created_at", supervisor::format_rfc3339(info.created_ns, 9));
-      put_ending(out, info);
+      out.field("image", info.image).field("created_at", supervisor::format_rfc3339(info.created_ns, 9));
+      put_ending(out, info.ending);
       out.end_object();
     }
     out.end_array();
@@ -53,8 +53,8 @@ Result<int> list(const Parsed& args) {
   } else {
     std::vector<std::vector<std::string>> rows = {{"NAME", "IMAGE", "STATUS", "CREATED"}};
     for (const auto& info : infos) {
-      rows.push_back(
-          {info.name, info.spec.image, status_text(info), relative_time(info.created_ns, wall_clock_ns())});
+      rows.push_back({info.name, info.image, status_text(info.state, info.ending),
+                      relative_time(info.created_ns, wall_clock_ns())});
     }
     text = format_table(rows, {40, 50, 0, 0});
   }

@@ -41,9 +41,12 @@ Result<int> processes(const Parsed& args) {
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
   std::vector<supervisor::SandboxInfo> infos;
   if (args.positionals.empty()) {
-    MSB_ASSIGN(infos, collect_infos(home, args.all(kLabel)));
-    if (!args.has(kAll)) {
-      std::erase_if(infos, [](const supervisor::SandboxInfo& info) { return !is_alive(info.state); });
+    MSB_ASSIGN(const auto summaries, collect_summaries(home, args.all(kLabel)));
+    for (const auto& summary : summaries) {
+      if (!args.has(kAll) && !is_alive(summary.state)) continue;
+      const auto sandbox = supervisor::Sandbox::open(home, summary.name);
+      if (!sandbox.ok()) continue;  // gone meanwhile
+      if (auto info = sandbox->info(); info.ok()) infos.push_back(std::move(info).value());
     }
   } else {
     MSB_ASSIGN(const auto sandbox, supervisor::Sandbox::open(home, args.positionals.front()));
@@ -65,7 +68,7 @@ Result<int> processes(const Parsed& args) {
       out.key("ports").begin_array();
       for (const auto& port : info.spec.network.ports) out.string(supervisor::format_port(port));
       out.end_array();
-      put_ending(out, info);
+      put_ending(out, info.ending);
       out.end_object();
     }
     out.end_array();
@@ -76,7 +79,7 @@ Result<int> processes(const Parsed& args) {
       {"NAME", "IMAGE", "COMMAND", "CPUS", "MEMORY", "STATUS", "STARTED", "PORTS"}};
   for (const auto& info : infos) {
     rows.push_back({info.name, info.spec.image, joined(info.main), std::to_string(info.spec.cpus),
-                    supervisor::format_size_mib(info.spec.memory_mib), status_text(info),
+                    supervisor::format_size_mib(info.spec.memory_mib), status_text(info.state, info.ending),
                     relative_time(info.started_ns, wall_clock_ns()), ports_text(info.spec)});
   }
   print(format_table(rows, {32, 40, 30, 0, 0, 0, 0, 0}));

@@ -19,9 +19,9 @@ Result<std::vector<std::string>> select_names(const supervisor::Home& home,
     if (std::find(out.begin(), out.end(), name) == out.end()) out.emplace_back(name);
   }
   if (labels.empty()) return out;
-  MSB_ASSIGN(const auto infos, collect_infos(home, labels));
-  for (const auto& info : infos) {
-    if (std::find(out.begin(), out.end(), info.name) == out.end()) out.push_back(info.name);
+  MSB_ASSIGN(const auto summaries, collect_summaries(home, labels));
+  for (const auto& summary : summaries) {
+    if (std::find(out.begin(), out.end(), summary.name) == out.end()) out.push_back(summary.name);
   }
   return out;
 }
