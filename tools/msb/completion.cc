@@ -14,9 +14,20 @@ namespace {
 
 const std::array<std::span<const Option>, 0> kTables = {};
 
+// bash divides words at ':' and '=' too and replaces only what follows the last of them; references hold
+// both.
 constexpr std::string_view kBash = R"sh(_msb() {
-  local IFS=$'\n'
-  COMPREPLY=($(compgen -W "$(msb completion words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
+  local line=${COMP_LINE:0:COMP_POINT} word
+  local -a given found
+  read -ra given <<<"$line"
+  [[ $line == *[[:blank:]] ]] && given+=("")
+  local current=${given[-1]}
+  local kept=${current%"${current##*[:=]}"}
+  mapfile -t found < <(msb completion words "${given[@]:1}" 2>/dev/null)
+  COMPREPLY=()
+  for word in "${found[@]}"; do
+    [[ $word == "$current"* ]] && COMPREPLY+=("${word#"$kept"}")
+  done
 }
 complete -o default -F _msb msb
 )sh";
@@ -28,11 +39,18 @@ _msb() {
 }
 compdef _msb msb
 )sh";
+// Files only where nothing of ours fits, as the other two do.
 constexpr std::string_view kFish = R"sh(function __msb_words
-  set -l tokens (commandline -opc) (commandline -ct)
-  msb completion words $tokens[2..-1] 2>/dev/null
+  set -l before (commandline -opc)
+  set -l current (commandline -ct)
+  set -l found (msb completion words $before[2..-1] "$current" 2>/dev/null)
+  if string match -q -- "$current*" $found
+    printf '%s\n' $found
+  else
+    __fish_complete_path "$current"
+  end
 end
-complete -c msb -a '(__msb_words)'
+complete -c msb -f -a '(__msb_words)'
 )sh";
 
 // The references in the image store, as people write them.
