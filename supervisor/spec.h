@@ -162,7 +162,8 @@ struct SandboxSpec {
   std::int64_t max_duration_ms = 0;  // 0: no limit
   std::int64_t idle_timeout_ms = 0;  // 0: never
   std::int64_t stop_timeout_ms = 10'000;
-  bool ephemeral = false;  // removed when it ends
+  bool ephemeral = false;            // removed when it ends
+  bool require_confinement = false;  // refuse to run where the host lacks a layer of confinement
   std::string log_level = "info";
 
   friend bool operator==(const SandboxSpec&, const SandboxSpec&) = default;

@@ -424,6 +424,7 @@ Result<SandboxSpec> spec_from_view(const JsonView& view, UnknownKeys unknown) {
   MSB_TRY(reader.duration("idle_timeout", spec.idle_timeout_ms));
   MSB_TRY(reader.duration("stop_timeout", spec.stop_timeout_ms));
   MSB_TRY(reader.flag("ephemeral", spec.ephemeral));
+  MSB_TRY(reader.flag("require_confinement", spec.require_confinement));
   MSB_TRY(reader.text("log_level", spec.log_level));
   MSB_TRY(reader.finish());
   return spec;
@@ -512,6 +513,7 @@ std::string spec_to_json(const SandboxSpec& spec, bool pretty) {
   duration("idle_timeout", spec.idle_timeout_ms, kDefault.idle_timeout_ms);
   duration("stop_timeout", spec.stop_timeout_ms, kDefault.stop_timeout_ms);
   if (spec.ephemeral) out.field("ephemeral", true);
+  if (spec.require_confinement) out.field("require_confinement", true);
   if (spec.log_level != kDefault.log_level) out.field("log_level", spec.log_level);
   out.end_object();
   return std::move(out).take();

@@ -63,6 +63,7 @@ SandboxSpec full_spec() {
   spec.idle_timeout_ms = 90'500;
   spec.stop_timeout_ms = 1;
   spec.ephemeral = true;
+  spec.require_confinement = true;
   spec.log_level = "debug";
   return spec;
 }

@@ -197,7 +197,7 @@ std::string vm_spec_json(const LaunchInput& input) {
       .field("max_bytes", 10 << 20)
       .field("files", 3)
       .end_object();
-  out.field("confinement", "auto").end_object();
+  out.field("confinement", spec.require_confinement ? "require" : "auto").end_object();
   return std::move(out).take();
 }
 

@@ -95,6 +95,8 @@ Result<NetChild> start_net(const proto::VmSpec& spec, int logs_fd) {
                  {control.second.get(), kNetControlFd},
                  {audit.second.get(), kNetAuditFd},
                  {log.get(), STDERR_FILENO}};
+  if (spec.confinement == proto::VmSpec::Confinement::kRequire)
+    options.argv.insert(options.argv.end(), {"--confinement", "require"});
   UniqueFd pcap;
   if (!spec.net.pcap.empty()) {
     MSB_ASSIGN(pcap, open_file(spec.net.pcap, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
@@ -114,12 +116,17 @@ Result<NetChild> start_net(const proto::VmSpec& spec, int logs_fd) {
   return net;
 }
 
-void confine_supervisor() {
+Status confine_supervisor(bool required) {
   confine::Report report;
   confine::set_no_new_privileges(report);
   confine::drop_capabilities(report);
   confine::forbid_dumps(report);
-  if (!report.complete()) MSB_WARN("supervisor role: not confined by %s", report.missing_text().c_str());
+  if (report.complete()) return {};
+  if (required)
+    return make_error(Errc::kUnavailable, "this host lacks: %s (supervisor role)",
+                      report.missing_text().c_str());
+  MSB_WARN("supervisor role: not confined by %s", report.missing_text().c_str());
+  return {};
 }
 
 Errc errc_from_name(std::string_view name) {

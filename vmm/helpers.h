@@ -25,8 +25,9 @@ struct NetChild {
 // msb-net beside this program. Its output goes to net.log in `logs_fd` (borrowed).
 [[nodiscard]] Result<NetChild> start_net(const proto::VmSpec& spec, int logs_fd);
 
-// Once the children run: no new privileges, no capabilities, no dumps.
-void confine_supervisor();
+// Once the children run: no new privileges, no capabilities, no dumps. What this host lacks is a warning;
+// kUnavailable when `required`.
+[[nodiscard]] Status confine_supervisor(bool required);
 
 // The code of a name that errc_name() gave; kInternal for others.
 [[nodiscard]] Errc errc_from_name(std::string_view name);

@@ -111,7 +111,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       return Failure{"machine", status.error()};
     if (auto status = watch(); !status) return Failure{"machine", status.error()};
     limit_boot();
-    confine_supervisor();
+    if (auto status = confine_supervisor(require); !status) return Failure{"confinement", status.error()};
     return std::nullopt;
   }
 

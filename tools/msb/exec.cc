@@ -19,15 +19,17 @@ enum ExecOption : int {
   kRlimit,
   kQuiet,
   kDetach,
+  kRequireConfinement,
   kStream
 };
-constexpr std::array<Option, 8> kOptions = {{
+constexpr std::array<Option, 9> kOptions = {{
     {kEnv, "env", 'e', "KEY[=VALUE]", "Environment variable; without a value, this one's"},
     {kEnvFile, "env-file", 0, "FILE", "Environment variables, one a line"},
     {kUser, "user", 'u', "USER[:GROUP]", "User (the sandbox's)"},
     {kWorkdir, "workdir", 'w', "PATH", "Working directory (the sandbox's)"},
     {kRlimit, "rlimit", 0, "NAME=SOFT[:HARD]", "Resource limit"},
     {kDetach, "detach", 'd', "", "Leave it running and print its session's number"},
+    {kRequireConfinement, "require-confinement", 0, "", "Only in a sandbox that was made with it"},
     {kQuiet, "quiet", 'q', "", "No notes"},
     {kStream, "stream", 0, "", ""},
 }};
@@ -78,9 +80,14 @@ Result<int> exec(const Parsed& args) {
 
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
   MSB_ASSIGN(supervisor::Sandbox sandbox, supervisor::Sandbox::open(home, args.positionals.front()));
-  if (command.argv.empty()) {
+  if (args.has(kRequireConfinement) || command.argv.empty()) {
     MSB_ASSIGN(const auto info, sandbox.info());
-    command.argv = {info.spec.shell.empty() ? "/bin/sh" : info.spec.shell};
+    // With it none of its processes started where a layer was missing.
+    if (args.has(kRequireConfinement) && !info.spec.require_confinement) {
+      return make_error(Errc::kUnavailable, "\"%s\" was made without --require-confinement",
+                        info.name.c_str());
+    }
+    if (command.argv.empty()) command.argv = {info.spec.shell.empty() ? "/bin/sh" : info.spec.shell};
   }
   if (args.has(kDetach)) return detached(sandbox, std::move(command));
   if (tty) command.tty = this_terminal();

@@ -58,6 +58,7 @@ enum SpecOption : int {
   kMkdir,
   kRemove,
   kConf,
+  kRequireConfinement,
   kQuiet,
   kLogLevel,
 };
@@ -102,6 +103,8 @@ constexpr auto kSpecOptions = std::to_array<Option>({
     {kMkdir, "mkdir", 0, "PATH", "Make a folder in it before anything runs"},
     {kRemove, "remove", 0, "PATH", "Remove a path in it before anything runs"},
     {kConf, "conf", 0, "FILE", "Read a configuration file (YAML or JSON)"},
+    {kRequireConfinement, "require-confinement", 0, "",
+     "Refuse to start where this host lacks a layer of confinement"},
     {kQuiet, "quiet", 'q', "", "No progress"},
     {kLogLevel, "log-level", 0, "LEVEL", "What its machine logs (info)"},
 });
@@ -293,6 +296,9 @@ Status apply(const Given& given, SpecFlags& out) {
       spec.patches.push_back(std::move(patch));
       break;
     }
+    case kRequireConfinement:
+      spec.require_confinement = true;
+      break;
     case kQuiet:
       out.quiet = true;
       break;
