@@ -216,6 +216,11 @@ int agent_main() {
   block_signals();
   if (Status status = set_up(guest); !status.ok()) boot_failed(std::move(status).error());
   if (guest.config.init) {
+    if (guest.config.init->path == "auto") {
+      Result<std::string> found = find_init();
+      if (!found.ok()) boot_failed(std::move(found).error());
+      guest.config.init->path = std::move(found).value();
+    }
     if (Status status = hand_over_init(*guest.config.init); !status.ok()) {
       boot_failed(std::move(status).error());
     }

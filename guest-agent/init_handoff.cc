@@ -6,10 +6,12 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -52,6 +54,21 @@ std::vector<char*> pointers(const std::vector<std::string>& values) {
 }
 
 }  // namespace
+
+Result<std::string> find_init(const std::string& root) {
+  // s6-overlay's is /init; Debian's /sbin/init is systemd where that is the init.
+  constexpr std::array<const char*, 4> kPlaces = {"/sbin/init", "/init", "/usr/lib/systemd/systemd",
+                                                  "/lib/systemd/systemd"};
+  std::string places;
+  for (const char* const place : kPlaces) {
+    struct stat info {};
+    const std::string path = root + place;
+    if (::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(path.c_str(), X_OK) == 0)
+      return std::string(place);
+    places += std::string(places.empty() ? "" : ", ") + place;
+  }
+  return make_error(Errc::kNotFound, "init auto: the image has no program at %s", places.c_str());
+}
 
 Status hand_over_init(const proto::GuestConfig::Init& init) {
   int ends[2];

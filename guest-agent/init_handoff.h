@@ -3,11 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/result.h"
 #include "proto/guest_config.h"
 
 namespace msb::agent {
+
+// What an image starts as process 1 where the host leaves it to the image ("auto"): the first program there
+// is at one of the usual places below `root` (empty: the running root). kNotFound names them.
+[[nodiscard]] Result<std::string> find_init(const std::string& root = {});
 
 // Forks. In the parent, process 1, executes the init; returns in the child once that has happened, or with
 // the error of execve when it has not. Call before any thread exists. Orphans are the init's from then on.

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pure parts of setting up the guest.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
+#include <cstdlib>
+
+#include "base/file.h"
 #include "guest-agent/guest_info.h"
+#include "guest-agent/init_handoff.h"
 #include "guest-agent/mounts.h"
 #include "guest-agent/net_setup.h"
 
@@ -15,6 +21,28 @@ TEST(MountOptionsTest, FlagsAndDataAreSplit) {
   EXPECT_EQ(options.flags, static_cast<unsigned long>(MS_RDONLY | MS_NOEXEC));
   EXPECT_EQ(options.data, "mode=0700,size=5m");
   EXPECT_EQ(parse_mount_options("").data, "");
+}
+
+TEST(FindInitTest, TakesTheFirstProgram) {
+  std::string root = ::testing::TempDir() + "initXXXXXX";
+  ASSERT_NE(::mkdtemp(root.data()), nullptr);
+  const auto missing = find_init(root);
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.error().text.find("/sbin/init, /init"), std::string::npos);
+  const auto program = [&](const std::string& path, mode_t mode) {
+    ASSERT_TRUE(make_directories(parent_path(root + path)).ok());
+    const auto fd = open_file(root + path, O_WRONLY | O_CREAT);
+    ASSERT_TRUE(fd.ok());
+    ASSERT_EQ(::fchmod(fd->get(), mode), 0);
+  };
+  ASSERT_TRUE(make_directories(root + "/sbin/init").ok());  // a folder is no program
+  program("/init", 0644);                                   // nor is this
+  program("/usr/lib/systemd/systemd", 0755);
+  EXPECT_EQ(*find_init(root), "/usr/lib/systemd/systemd");
+  ASSERT_EQ(::chmod((root + "/init").c_str(), 0755), 0);
+  EXPECT_EQ(*find_init(root), "/init");
+  const auto parent = open_file(parent_path(root), O_RDONLY | O_DIRECTORY);
+  EXPECT_TRUE(remove_tree(parent->get(), root.substr(parent_path(root).size() + 1)).ok());
 }
 
 TEST(ResolvConfTest, OnlyPlainWordsAreWritten) {
