@@ -84,6 +84,8 @@ class DetachMatcher {
     }
     return false;
   }
+  // Bytes that the next feed() may give out on top of what it is fed.
+  [[nodiscard]] std::size_t held_back() const { return matched_; }
 
  private:
   std::string keys_;
@@ -163,7 +165,7 @@ class Pump {
     const auto wanted = session_.wanted_events();
     fds[0] = {session_.fd(), static_cast<short>(pending_.empty() ? wanted : wanted & ~POLLIN), 0};
     fds[1] = {signals_.get(), POLLIN, 0};
-    fds[2] = {stdin_open_ && session_.stdin_room() != 0 ? STDIN_FILENO : -1, POLLIN, 0};
+    fds[2] = {stdin_open_ && session_.stdin_room() > detach_.held_back() ? STDIN_FILENO : -1, POLLIN, 0};
     fds[3] = {pending_.empty() ? -1 : target_, POLLOUT, 0};
     if (::poll(fds.data(), fds.size(), -1) < 0) {
       if (errno == EINTR) return false;
@@ -205,7 +207,7 @@ class Pump {
 
   Result<bool> read_input() {
     buffer_.resize(kReadBytes);
-    const std::size_t room = std::min(buffer_.size(), session_.stdin_room());
+    const std::size_t room = std::min(buffer_.size(), session_.stdin_room() - detach_.held_back());
     const ssize_t n = ::read(STDIN_FILENO, buffer_.data(), room);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) return false;
     if (n <= 0) {
