@@ -173,6 +173,7 @@ Result<Sandbox> Sandbox::create(const Home& home, SandboxSpec spec, const Create
     MSB_TRY(wait_for_end(sandbox.directory_fd(), deadline_after(std::chrono::seconds(10))));
     return sandbox.impl_->boot(record, options.start);
   };
+  if (options.on_boot) options.on_boot();
   auto up = bring_up();
   if (!up.ok()) {
     (void)sandbox.impl_->force_end(deadline_after(std::chrono::seconds(10))).ok();

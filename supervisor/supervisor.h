@@ -249,6 +249,8 @@ struct CreateOptions {
   // command().
   std::optional<ExecSpec> main;
   bool quiet = false;  // no progress on stderr while an image is fetched
+  std::function<void()>
+      on_boot;  // told when all is prepared and the machine is about to be started; may be empty
 };
 
 struct StopOptions {

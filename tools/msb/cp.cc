@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "supervisor/names.h"
 #include "tools/msb/listing.h"
+#include "tools/msb/spinner.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -91,6 +92,7 @@ Result<int> copy(const Parsed& args) {
   if (from.sandbox.empty() && to.sandbox.empty())
     return usage_error("neither side names a sandbox (NAME:/path)");
   MSB_ASSIGN(const supervisor::Home home, supervisor::Home::open());
+  const Spinner spinner("copy " + from.path);
   if (!from.sandbox.empty() && !to.sandbox.empty()) {
     MSB_TRY(between(home, from, to));
     return kExitOk;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // msb create: a sandbox that runs and waits for commands.
 #include <array>
+#include <optional>
 
 #include "tools/msb/net_flags.h"
 #include "tools/msb/spec_flags.h"
+#include "tools/msb/spinner.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -29,6 +31,8 @@ Result<int> create(const Parsed& args) {
   supervisor::CreateOptions options;
   options.quiet = flags.quiet;
   options.boot = !args.has(kNoStart);
+  std::optional<Spinner> spinner;
+  options.on_boot = [&] { spinner.emplace("boot", !options.quiet); };
   MSB_ASSIGN(const supervisor::Sandbox sandbox,
              supervisor::Sandbox::create(home, std::move(flags.spec), options));
   print(sandbox.name() + "\n");

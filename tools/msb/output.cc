@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "tools/msb/cli.h"
+#include "tools/msb/spinner.h"
 
 namespace msb::cli {
 namespace {
@@ -62,6 +63,7 @@ int report(const Error& error, int own_failure, std::string_view verb) {
 }
 
 void print(std::string_view text) {
+  wipe_spinner();
   while (!text.empty()) {
     const ssize_t n = ::write(STDOUT_FILENO, text.data(), text.size());
     if (n > 0) {
@@ -76,6 +78,7 @@ void print(std::string_view text) {
 }
 
 void note(std::string_view line) {
+  wipe_spinner();
   std::string text(line);
   text += '\n';
   std::string_view rest = text;

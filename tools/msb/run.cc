@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // msb run: a sandbox and one command in it.
 #include <array>
+#include <optional>
 
 #include "supervisor/grammar.h"
 #include "tools/msb/cli.h"
 #include "tools/msb/net_flags.h"
 #include "tools/msb/session_io.h"
 #include "tools/msb/spec_flags.h"
+#include "tools/msb/spinner.h"
 #include "tools/msb/verbs.h"
 
 namespace msb::cli {
@@ -67,6 +69,8 @@ Result<int> run_detached(const Home& home, const Parsed& args, SpecFlags flags) 
   options.main.emplace();
   options.main->argv.assign(args.command.begin(), args.command.end());
   options.main->log = !args.has(kCmdNoLog);
+  std::optional<Spinner> spinner;
+  options.on_boot = [&] { spinner.emplace("boot", !options.quiet); };
   MSB_ASSIGN(const Sandbox sandbox, Sandbox::create(home, std::move(flags.spec), options));
   print(sandbox.name() + "\n");
   return kExitOk;
@@ -97,6 +101,8 @@ Result<int> run(const Parsed& args) {
     supervisor::CreateOptions options;
     options.quiet = flags.quiet;
     options.start.lifetime = supervisor::Lifetime::kAttached;
+    std::optional<Spinner> spinner;
+    options.on_boot = [&] { spinner.emplace("boot", !options.quiet); };
     MSB_ASSIGN(Sandbox sandbox, Sandbox::create(home, std::move(flags.spec), options));
     ready.emplace(Ready{std::move(sandbox), ephemeral ? After::kDiscard : After::kStop});
   }

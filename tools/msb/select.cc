@@ -7,6 +7,7 @@
 
 #include "tools/msb/cli.h"
 #include "tools/msb/listing.h"
+#include "tools/msb/spinner.h"
 
 namespace msb::cli {
 
@@ -42,6 +43,8 @@ int for_each_name(const std::vector<std::string>& names, std::string_view verb,
       }
     }
   };
+  const Spinner spinner(std::string(verb) + " " +
+                        (names.size() == 1 ? names.front() : std::to_string(names.size()) + " sandboxes"));
   std::vector<std::thread> threads;
   for (std::size_t i = 1; i < std::min(names.size(), kThreads); ++i) threads.emplace_back(work);
   work();
