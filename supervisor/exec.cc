@@ -110,9 +110,11 @@ Result<ExecSession> Sandbox::attach(std::uint64_t session, bool steal) {
   if (session == 0) {
     MSB_ASSIGN(const auto all, sessions());
     std::vector<std::uint64_t> found;
+    std::vector<std::uint64_t> ended;  // their last output and exit can be had once more
     for (const SessionSummary& summary : all) {
-      if (summary.detachable) found.push_back(summary.id);
+      if (summary.detachable) (summary.exit ? ended : found).push_back(summary.id);
     }
+    if (found.empty()) found = std::move(ended);
     if (found.empty())
       return make_error(Errc::kNotFound, "\"%s\" has no session to attach to", impl_->name.c_str());
     if (found.size() > 1) {

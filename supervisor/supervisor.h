@@ -304,7 +304,8 @@ class Sandbox {
   // started is an Error with the code of its kind (kNotFound, kPermission, ...).
   [[nodiscard]] Result<ExecResult> run(const ExecSpec& spec, std::string_view input, Deadline deadline,
                                        std::size_t max_output = std::size_t{16} << 20);
-  // Continues a detachable command; `session` 0 means the only one there is.
+  // Continues a detachable command; `session` 0 means the only one that runs, else the only one that has
+  // ended.
   [[nodiscard]] Result<ExecSession> attach(std::uint64_t session, bool steal);
   [[nodiscard]] Result<std::vector<SessionSummary>> sessions();
   // Signals the process group of one session; 0: of every running one.
