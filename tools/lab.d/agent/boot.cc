@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -240,13 +241,51 @@ bool mount_out(const std::string& path) {
   return mounted;
 }
 
-// KVM rewrites an instruction of the scheduler when the first virtual machine comes and when the last one
-// goes. Under QEMU's one thread per CPU another CPU may be executing it just then, and the kernel dies in
-// __schedule. With one machine that never runs and never goes, that happens once, while nothing else does.
-void keep_one_machine() {
+// The kernel rewrites instructions of its own while it runs ("static keys"). Under QEMU's one thread per CPU
+// another CPU may be executing one of them just then, and the kernel dies of an instruction cut in half. The
+// next two functions bring about, while nothing else runs, what would otherwise happen in the middle of a
+// test.
+
+// KVM's keys follow how many there are: machines; virtual CPUs whose local APIC is off, by software or
+// altogether; virtual CPUs without one. With one of each, which never runs and never goes, nothing changes
+// any more.
+void hold_kvm_keys() {
   const int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-  if (kvm < 0 || ioctl(kvm, KVM_CREATE_VM, 0) < 0)
-    std::fprintf(stderr, "lab: no KVM: %s\n", std::strerror(errno));
+  const int machine = ioctl(kvm, KVM_CREATE_VM, 0);
+  kvm_enable_cap split = {};
+  split.cap = KVM_CAP_SPLIT_IRQCHIP;
+  split.args[0] = 24;
+  bool held = machine >= 0 && ioctl(machine, KVM_ENABLE_CAP, &split) == 0 &&
+              ioctl(machine, KVM_CREATE_VCPU, 0) >= 0;  // off by software is how it starts
+  const int off = ioctl(machine, KVM_CREATE_VCPU, 1);
+  kvm_sregs registers = {};
+  held = held && ioctl(off, KVM_GET_SREGS, &registers) == 0;
+  registers.apic_base &= ~(std::uint64_t{1} << 11);
+  held = held && ioctl(off, KVM_SET_SREGS, &registers) == 0;
+  const int bare = ioctl(kvm, KVM_CREATE_VM, 0);
+  held = held && bare >= 0 && ioctl(bare, KVM_CREATE_VCPU, 0) >= 0;
+  if (!held) std::fprintf(stderr, "lab: KVM: %s\n", std::strerror(errno));
+}
+
+// The first TCP connection of each family draws a secret, and rewrites the place that asks whether it is
+// drawn.
+void make_first_connections() {
+  for (const sa_family_t family : {AF_INET, AF_INET6}) {
+    sockaddr_storage address = {};
+    address.ss_family = family;
+    auto* any = reinterpret_cast<sockaddr*>(&address);
+    if (family == AF_INET) reinterpret_cast<sockaddr_in*>(&address)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (family == AF_INET6) reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr = in6addr_loopback;
+    socklen_t length = sizeof address;
+    const int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool connected = bind(listener, any, length) == 0 && listen(listener, 1) == 0 &&
+                           getsockname(listener, any, &length) == 0 && connect(client, any, length) == 0;
+    if (!connected) std::fprintf(stderr, "lab: no connection to itself: %s\n", std::strerror(errno));
+    close(client);
+    close(listener);
+  }
+  usleep(50'000);  // the rewriting is done by a worker
 }
 
 void boot() {
@@ -277,7 +316,8 @@ void boot() {
   // Whoever is allowed on an ordinary workstation is allowed here.
   for (const char* device : {"/dev/kvm", "/dev/fuse", "/dev/vhost-vsock", "/dev/vhost-net", "/dev/net/tun"})
     if (chmod(device, 0666) != 0) std::fprintf(stderr, "lab: no %s\n", device);
-  keep_one_machine();
+  hold_kvm_keys();
+  make_first_connections();
 }
 
 }  // namespace msb::lab
