@@ -8,10 +8,6 @@ import tempfile
 import time
 
 
-class Timeout(Exception):
-    pass
-
-
 class Terminal:
     """One window of a tmux server of its own that reads no configuration."""
 
@@ -63,7 +59,7 @@ class Terminal:
             if holds(screen):
                 return screen
             if time.monotonic() > deadline:
-                raise Timeout(f"the screen never showed it ({condition if not callable(condition) else 'predicate'}):\n{screen}")
+                raise TimeoutError(f"the screen never showed it ({condition if not callable(condition) else 'predicate'}):\n{screen}")
             time.sleep(0.05)
 
     def close(self):
