@@ -71,8 +71,9 @@ std::vector<confine::AllowedCall> allowed_calls(int etc_fd) {
   if (etc_fd >= 0) {
     const auto directory = static_cast<std::uint64_t>(etc_fd);
     constexpr std::uint64_t kChanges = O_ACCMODE | O_CREAT | O_TRUNC;
-    // only when the name servers are read again
-    calls.push_back({__NR_openat, {{0, directory, kWholeInt}, {2, O_RDONLY, kChanges}}});
+    const confine::ArgumentCheck below_etc{0, directory, kWholeInt};
+    const confine::ArgumentCheck to_read{2, O_RDONLY, kChanges};
+    calls.push_back({__NR_openat, {below_etc, to_read}});  // only when the name servers are read again
   }
   return calls;
 }
