@@ -51,9 +51,11 @@ class BlockSink {
     if (!used_) return {};
     used_ = false;
     if (std::memcmp(block_.data(), kZeros.data(), kBlock) == 0) return {};
-    if (written_++ >= max_blocks_)
+    if (written_++ >= max_blocks_) {
+      const std::uint64_t most = max_blocks_ * kBlock;
       return make_error(Errc::kLimit, "the disk holds more than %llu bytes",
-                        static_cast<unsigned long long>(max_blocks_ * kBlock));
+                        static_cast<unsigned long long>(most));
+    }
     hash_number(number_);
     hash_.update(block_);
     if (out_fd_ >= 0) MSB_TRY(pwrite_exact(out_fd_, block_, number_ * kBlock));

@@ -32,7 +32,7 @@ void wipe_spinner() {
   line_drawn = false;
 }
 
-Spinner::Spinner(std::string text, bool wanted) : text_(printable(text)) {
+Spinner::Spinner(const std::string& text, bool wanted) : text_(printable(text)) {
   if (!wanted || ::isatty(STDERR_FILENO) != 1) return;
   // Signals are the business of the other threads.
   sigset_t all;

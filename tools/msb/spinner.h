@@ -13,7 +13,7 @@ namespace msb::cli {
 class Spinner {
  public:
   // `text` as in "stop web". One at a time; on the thread that waits, which may print meanwhile.
-  explicit Spinner(std::string text, bool wanted = true);
+  explicit Spinner(const std::string& text, bool wanted = true);
   Spinner(const Spinner&) = delete;
   Spinner& operator=(const Spinner&) = delete;
   ~Spinner();
