@@ -42,9 +42,8 @@ Status load_command(const Arguments& arguments) {
   Options options(
       "load [-i FILE|DIRECTORY] [-t NAME]... [--rootfs NAME | --disk NAME] [--platform OS/ARCH] [-q] "
       "[--json]\n"
-      "(standard input without -i; --rootfs: the archive is a root file system, not an image; --disk: the "
-      "file "
-      "is a raw or qcow2 disk image)");
+      "(standard input without -i; --rootfs: the archive is a root file system, not an image;\n"
+      "--disk: the file is a raw or qcow2 disk image)");
   std::string input = "-";
   std::string platform;
   std::string rootfs;
