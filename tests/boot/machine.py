@@ -137,12 +137,12 @@ class Machine:
         os.close(spec_fd)
         return ready_read
 
-    def start(self, expect_ready=True, raw=None, under=()):
-        """The same, and waits for what it says."""
+    def start(self, expect_ready=True, raw=None, under=(), patience=PATIENCE):
+        """The same, and waits for what it says, which may take `patience` seconds."""
         ready_read = self.launch(raw, under)
         line = b""
         while not line.endswith(b"\n"):
-            if not select.select([ready_read], [], [], PATIENCE)[0]:
+            if not select.select([ready_read], [], [], patience)[0]:
                 raise RuntimeError("no ready line: " + self.log())
             piece = os.read(ready_read, 65536)
             if not piece:

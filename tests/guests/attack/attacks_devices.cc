@@ -78,6 +78,22 @@ void give_receive_buffers(Device& device) {
   device.kick(kReceive);
 }
 
+// Until the host has sent `count` packets of data into these buffers, which takes it many looks; a bounded
+// while.
+void wait_for_data(const Device& device, unsigned count) {
+  for (unsigned tries = 0; tries < 200000; ++tries) {
+    const std::uint16_t used = device.used(kReceive)[1];
+    unsigned seen = 0;
+    for (std::uint16_t i = 0; i < used && i < Device::kSize; ++i) {
+      const auto slot =
+          load<std::uint32_t>(reinterpret_cast<std::uint64_t>(device.used(kReceive)) + 4 + i * 8u);
+      if (reinterpret_cast<const SocketHeader*>(device.buffer(8 + slot % 8))->op == kData) ++seen;
+    }
+    if (seen >= count) return;
+    static_cast<void>(device.get(kStatus));  // an exit gives the host's threads a turn
+  }
+}
+
 }  // namespace
 
 void disks() {
@@ -226,9 +242,7 @@ void false_agent() {
     device.start();
     give_receive_buffers(device);
     send_packet(device, packet(kRequest, 1000, kReadyPort));
-    // The supervisor role answers, which takes more than one look.
-    for (int tries = 0; tries < 500 && !device.wait_used(kReceive); ++tries) {
-    }
+    wait_for_data(device, 1);  // its HELLO: the connection stands
     std::uint8_t* out = reinterpret_cast<std::uint8_t*>(device.buffer(1));
     std::uint32_t length = 0;
     const auto frame = [&](std::uint8_t type, const char* text, std::uint32_t zeros = 0) {
@@ -263,6 +277,7 @@ void false_agent() {
     frame(kReady,
           R"({"agent_started_ns":1,"mounted_ns":1,"ready_ns":1,"kernel":"none\u001b[2J","warnings":[]})");
     flush();
+    wait_for_data(device, 2);  // its CLOCK: it took the READY
     for (int i = 0; i < 300; ++i) {
       frame(kLog, "", 50000);
       frame(kEvent,

@@ -104,6 +104,33 @@ on_general_protection:
         addq    $8, %rsp                /* the error code */
         iretq
 
+/* Any other exception is told and ends the guest. The CPU pushes an error code for some vectors only. */
+        .macro  fault vector
+        .balign 16
+        .if     !((0x60227d00 >> \vector) & 1)
+        pushq   $0
+        .endif
+        pushq   $\vector
+        jmp     fault_common
+        .endm
+        .globl  fault_entries
+        .balign 16
+fault_entries:
+        .set    number, 0
+        .altmacro
+        .rept   32
+        fault   %number
+        .set    number, number + 1
+        .endr
+        .noaltmacro
+fault_common:
+        popq    %rdi                    /* the vector, the error code, the instruction, the address */
+        popq    %rsi
+        movq    (%rsp), %rdx
+        movq    %cr2, %rcx
+        andq    $-16, %rsp
+        call    tell_fault
+
         .section .rodata
         .balign 8
 segments:

@@ -7,6 +7,8 @@ void* memcpy(void* to, const void* from, std::size_t count);
 extern const std::uint8_t second_begin[];
 extern const std::uint8_t second_end[];
 void on_general_protection();
+extern const std::uint8_t fault_entries[];
+void tell_fault(std::uint64_t vector, std::uint64_t error, std::uint64_t instruction, std::uint64_t address);
 extern volatile std::uint64_t general_protections;
 }
 
@@ -17,6 +19,32 @@ volatile bool second_runs = false;
 constexpr std::uint16_t kConsole = 0x3f8;
 constexpr std::uint16_t kKeyboard = 0x64;
 constexpr std::uint8_t kPulseReset = 0xfe;
+
+struct Gate {
+  std::uint16_t low;
+  std::uint16_t segment;
+  std::uint16_t kind;
+  std::uint16_t middle;
+  std::uint32_t high;
+  std::uint32_t zero;
+};
+constexpr unsigned kVectors = 32;
+Gate gates[kVectors];
+
+void set_gate(unsigned vector, const void* handler) {
+  const auto at = reinterpret_cast<std::uint64_t>(handler);
+  gates[vector] = {static_cast<std::uint16_t>(at),       8, 0x8e00, static_cast<std::uint16_t>(at >> 16),
+                   static_cast<std::uint32_t>(at >> 32), 0};
+}
+
+// An empty table makes the next exception a triple fault.
+void load_gates(const Gate* table, std::uint16_t size) {
+  const struct [[gnu::packed]] {
+    std::uint16_t limit;
+    const void* base;
+  } pointer{static_cast<std::uint16_t>(size > 0 ? size - 1 : 0), table};
+  asm volatile("lidt %0" ::"m"(pointer) : "memory");
+}
 }  // namespace
 
 void say(const char* text) {
@@ -39,7 +67,8 @@ void reset() {
 }
 
 void triple_fault() {
-  while (true) asm volatile("ud2");  // there is no table of handlers
+  load_gates(nullptr, 0);
+  while (true) asm volatile("ud2");
 }
 
 void hang() {
@@ -69,27 +98,16 @@ bool start_second_cpu(void (*body)()) {
   return second_runs;
 }
 
+void tell_faults() {
+  constexpr unsigned kEntryBytes = 16;
+  for (unsigned vector = 0; vector < kVectors; ++vector)
+    set_gate(vector, fault_entries + vector * kEntryBytes);
+  load_gates(gates, sizeof gates);
+}
+
 void survive_refusals() {
-  struct Gate {
-    std::uint16_t low;
-    std::uint16_t segment;
-    std::uint16_t kind;
-    std::uint16_t middle;
-    std::uint32_t high;
-    std::uint32_t zero;
-  };
-  struct [[gnu::packed]] Pointer {
-    std::uint16_t limit;
-    std::uint64_t base;
-  };
   constexpr unsigned kGeneralProtection = 13;
-  static Gate gates[kGeneralProtection + 1];
-  const auto handler = reinterpret_cast<std::uint64_t>(&on_general_protection);
-  gates[kGeneralProtection] = {
-      static_cast<std::uint16_t>(handler),       8, 0x8e00, static_cast<std::uint16_t>(handler >> 16),
-      static_cast<std::uint32_t>(handler >> 32), 0};
-  const Pointer pointer{sizeof gates - 1, reinterpret_cast<std::uint64_t>(gates)};
-  asm volatile("lidt %0" ::"m"(pointer) : "memory");
+  set_gate(kGeneralProtection, reinterpret_cast<const void*>(&on_general_protection));
 }
 
 bool read_msr(std::uint32_t number, std::uint64_t& value) {
@@ -137,8 +155,25 @@ std::uint64_t Random::nasty() {
 
 }  // namespace attack
 
+// Where entry.S takes an exception: the guest broke itself, or the machine did it. The test shows what is
+// told.
+extern "C" void tell_fault(std::uint64_t vector, std::uint64_t error, std::uint64_t instruction,
+                           std::uint64_t address) {
+  attack::say("\nexception ");
+  attack::say_number(vector);
+  attack::say(" error ");
+  attack::say_number(error);
+  attack::say(" at ");
+  attack::say_number(instruction);
+  attack::say(" address ");
+  attack::say_number(address);
+  attack::say("\n");
+  attack::triple_fault();
+}
+
 // Where entry.S takes the second CPU.
 extern "C" void second_main() {
+  attack::tell_faults();
   attack::second_runs = true;
   attack::second_body();
 }

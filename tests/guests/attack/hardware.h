@@ -59,12 +59,15 @@ inline std::uint64_t cycles() {
 void say(const char* text);
 void say_number(std::uint64_t value);
 [[noreturn]] void reset();
-// Ends by an exception without a handler.
+// Ends by an exception that has no handler.
 [[noreturn]] void triple_fault();
 [[noreturn]] void hang();
 
 // Starts the second CPU, which runs `body` once. False if it does not come; then the machine has none.
 [[nodiscard]] bool start_second_cpu(void (*body)());
+
+// From here on an exception is told on the early console before it ends the guest.
+void tell_faults();
 
 // Model-specific registers. An access that the CPU refuses returns false, after survive_refusals().
 void survive_refusals();

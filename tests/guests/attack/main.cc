@@ -47,6 +47,7 @@ const char* wanted(const char* line) {
 }  // namespace
 
 extern "C" void attack_main(std::uint32_t start_info) {
+  tell_faults();
   const char* const name =
       wanted(reinterpret_cast<const char*>(load<std::uint64_t>(start_info + kCommandLineOffset)));
   for (const Attack& entry : kAttacks) {
