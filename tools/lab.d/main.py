@@ -39,7 +39,7 @@ def parser_for(name):
     if name == "exec":
         return parser
     parser.add_argument("--icount", action="store_true", help="the lab's clock counts instructions, one per nanosecond")
-    parser.add_argument("--cpus", type=int, default=2, metavar="N", help="virtual CPUs of the lab (2)")
+    parser.add_argument("--cpus", type=int, metavar="N", help="virtual CPUs of the lab (1; with --icount 2)")
     parser.add_argument("--memory", type=memory_size, default=default_memory(), metavar="SIZE", help="such as 4096M or 6G (6G)")
     parser.add_argument("--out", metavar="DIR", help="a directory that the command may write and that the host keeps")
     parser.add_argument("--shell", action="store_true", help="an interactive shell")
@@ -65,6 +65,8 @@ def parse(arguments):
     options.command = command
     if name == "" and not (command or options.shell or options.keep):
         parser.error("no command")
+    if name == "" and options.cpus is None:
+        options.cpus = 2 if options.icount else 1  # docs/lab.md, "One processor"
     if name == "" and not 1 <= options.cpus <= 64:
         parser.error("--cpus wants 1 to 64")
     if name != "stop" and options.timeout <= 0:
