@@ -36,7 +36,7 @@ Result<ExecSession> Sandbox::exec(const ExecSpec& spec) {
   if (!link.ok()) {
     if (link.error().code != Errc::kUnavailable && link.error().code != Errc::kNotFound)
       return std::move(link).error();
-    const DerivedState derived = derive_state(impl_->state_file(), ProcTable{});
+    MSB_ASSIGN(const DerivedState derived, impl_->derived());
     return make_error(Errc::kUnavailable, "\"%s\" is %s", impl_->name.c_str(),
                       std::string(state_name(derived.state)).c_str());
   }

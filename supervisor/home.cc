@@ -29,10 +29,12 @@ bool is_directory(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-// Whether a machine runs there, or is coming up.
+// Whether a machine runs there, or is coming up; true when that cannot be said.
 bool is_up(int dir_fd) {
-  const State state = derive_state(read_state(dir_fd), ProcTable{}).state;
-  if (state != State::kCreated && state != State::kStopped && state != State::kCrashed) return true;
+  const auto file = read_state(dir_fd);
+  if (!file.ok()) return true;
+  const auto derived = derive_state(*file);
+  if (!derived.ok() || !derived->is_over()) return true;
   return !wait_for_end(dir_fd, SteadyClock{}.now()).ok();
 }
 
@@ -103,7 +105,8 @@ Result<SandboxSummary> Home::summary(const std::string& name) const {
   MSB_ASSIGN(const std::string text, read_record(sandboxes_.get(), name + "/spec.json"));
   auto record = record_summary_from_json(text);
   if (!record.ok()) return std::move(record).error().with_context("spec.json of " + name);
-  DerivedState derived = derive_state(read_state(sandboxes_.get(), name + "/state.json"), ProcTable{});
+  MSB_ASSIGN(const StateFile file, read_state(sandboxes_.get(), name + "/state.json"));
+  MSB_ASSIGN(DerivedState derived, derive_state(file));
   SandboxSummary out;
   out.name = name;
   out.state = derived.state;

@@ -135,7 +135,14 @@ Result<SandboxRecord> Sandbox::Impl::record() const {
   return record_from_json(text).with_context("spec.json of " + name);
 }
 
-StateFile Sandbox::Impl::state_file() const { return read_state(directory.get()); }
+Result<StateFile> Sandbox::Impl::state_file() const {
+  return read_state(directory.get()).with_context("the state of \"" + name + "\"");
+}
+
+Result<DerivedState> Sandbox::Impl::derived() const {
+  MSB_ASSIGN(const StateFile file, state_file());
+  return derive_state(file).with_context("the state of \"" + name + "\"");
+}
 
 Result<UniqueFd> Sandbox::Impl::lock_operations(Deadline deadline) const {
   const Deadline limit = deadline ? deadline : deadline_after(kLockDeadline);
@@ -152,8 +159,8 @@ Result<UniqueFd> Sandbox::Impl::lock_operations(Deadline deadline) const {
 
 Result<SandboxInfo> Sandbox::info() const {
   MSB_ASSIGN(SandboxRecord record, impl_->record());
-  const StateFile file = impl_->state_file();
-  DerivedState derived = derive_state(file, ProcTable{});
+  MSB_ASSIGN(const StateFile file, impl_->state_file());
+  MSB_ASSIGN(DerivedState derived, derive_state(file));
   SandboxInfo out;
   out.name = impl_->name;
   out.state = derived.state;
@@ -241,12 +248,12 @@ Status Sandbox::Impl::boot(const SandboxRecord& record, const StartOptions& opti
 }
 
 Status Sandbox::Impl::start_locked(const StartOptions& options) {
-  DerivedState derived = derive_state(state_file(), ProcTable{});
+  MSB_ASSIGN(DerivedState derived, this->derived());
   if (derived.state == State::kStopping || derived.state == State::kStopped ||
       derived.state == State::kCrashed) {
     // The end is told before its processes have put everything away; their lock comes free when they have.
     MSB_TRY(wait_for_end(directory.get(), deadline_after(kTeardownDeadline)));
-    derived = derive_state(state_file(), ProcTable{});
+    MSB_ASSIGN(derived, this->derived());
   }
   switch (derived.state) {
     case State::kCreated:
@@ -274,14 +281,15 @@ Result<std::string> Sandbox::Impl::control(const std::string& request, Deadline 
 
 Status Sandbox::Impl::force_end(Deadline deadline) const {
   const Deadline limit = deadline ? deadline : deadline_after(kTeardownDeadline);
-  const StateFile before = state_file();
+  const auto before = state_file();
   const auto asked = control(R"({"op":"kill"})", deadline_after(std::chrono::seconds(2)));
-  if (!asked.ok() && before.pid > 0) {
+  if (!asked.ok() && before.ok() && before->pid > 0) {
     // Nobody answers there. The pidfd is taken before the identity is checked: it cannot mean another process
     // then.
-    const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, before.pid, 0)));
-    if (pidfd && ProcTable{}.boot_id() == before.boot_id &&
-        ProcTable{}.alive(before.pid, before.start_time)) {
+    const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, before->pid, 0)));
+    MSB_ASSIGN(const std::string boot, boot_id());
+    MSB_ASSIGN(const bool alive, is_alive(before->pid, before->start_time));
+    if (pidfd && boot == before->boot_id && alive) {
       ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
     }
   }
@@ -290,10 +298,8 @@ Status Sandbox::Impl::force_end(Deadline deadline) const {
 
 Status Sandbox::stop(const StopOptions& options) {
   MSB_ASSIGN(const UniqueFd lock, impl_->lock_operations(options.deadline));
-  const DerivedState derived = derive_state(impl_->state_file(), ProcTable{});
-  if (derived.state == State::kCreated || derived.state == State::kStopped ||
-      derived.state == State::kCrashed)
-    return {};
+  MSB_ASSIGN(const DerivedState derived, impl_->derived());
+  if (derived.is_over()) return {};
   if (options.force) return impl_->force_end(options.deadline);
   std::int64_t grace_ms = 0;
   if (options.grace_ms) {
@@ -318,9 +324,8 @@ Status Sandbox::stop(const StopOptions& options) {
 }
 
 Result<Ending> Sandbox::wait(Deadline deadline) {
-  const DerivedState derived = derive_state(impl_->state_file(), ProcTable{});
-  if (derived.state != State::kCreated && derived.state != State::kStopped &&
-      derived.state != State::kCrashed) {
+  MSB_ASSIGN(const DerivedState derived, impl_->derived());
+  if (!derived.is_over()) {
     const auto reply = impl_->control(R"({"op":"wait"})", deadline);
     if (!reply.ok() && reply.error().code == Errc::kTimeout) return Error(reply.error());
     if (reply.ok()) {
@@ -329,18 +334,18 @@ Result<Ending> Sandbox::wait(Deadline deadline) {
     // It was lost, or ended before it could hear us: its lock comes free when all is written.
     MSB_TRY(wait_for_end(impl_->directory.get(), deadline ? deadline : deadline_after(kTeardownDeadline)));
   }
-  const DerivedState after = derive_state(impl_->state_file(), ProcTable{});
+  MSB_ASSIGN(const DerivedState after, impl_->derived());
   return after.ending.value_or(Ending{});
 }
 
 Status Sandbox::remove(bool force) {
   MSB_ASSIGN(const UniqueFd lock, impl_->lock_operations(std::nullopt));
-  const DerivedState derived = derive_state(impl_->state_file(), ProcTable{});
-  const bool over = derived.state == State::kCreated || derived.state == State::kStopped ||
-                    derived.state == State::kCrashed;
+  const auto derived = impl_->derived();
+  if (!derived.ok() && !force) return Error(derived.error());
+  const bool over = derived.ok() && derived->is_over();
   if (!over && !force) {
     return make_error(Errc::kBusy, "\"%s\" is %s: stop it first, or remove it with -f", impl_->name.c_str(),
-                      std::string(state_name(derived.state)).c_str());
+                      std::string(state_name(derived->state)).c_str());
   }
   if (!over) MSB_TRY(impl_->force_end(std::nullopt));
   // A process that has given its last word may still be closing: its lock tells.

@@ -119,11 +119,12 @@ Result<std::string> read_record(int dir_fd, const std::string& path) {
   return read_all(fd.get(), kMaxRecordBytes);
 }
 
-StateFile read_state(int dir_fd, const std::string& path) {
+Result<StateFile> read_state(int dir_fd, const std::string& path) {
   const auto fd = open_at(dir_fd, path, O_RDONLY | O_NOFOLLOW);
-  if (!fd.ok()) return {};
-  const auto text = read_all(fd->get(), kMaxStateBytes);
-  return text.ok() ? state_from_json(*text) : StateFile{};
+  if (!fd.ok() && fd.error().code == Errc::kNotFound) return StateFile{};
+  if (!fd.ok()) return Error(fd.error());
+  MSB_ASSIGN(const std::string text, read_all(fd->get(), kMaxStateBytes));
+  return state_from_json(text);
 }
 
 std::optional<Ending> ending_from_json(std::string_view json) {
@@ -133,17 +134,20 @@ std::optional<Ending> ending_from_json(std::string_view json) {
   return ending.reason.empty() ? std::nullopt : std::optional<Ending>(std::move(ending));
 }
 
-std::string ProcTable::boot_id() const {
-  auto text = read_file("/proc/sys/kernel/random/boot_id", 64);
-  if (!text.ok()) return {};
-  while (!text->empty() && text->back() == '\n') text->pop_back();
-  return std::move(text).value();
+Result<std::string> boot_id() {
+  MSB_ASSIGN(std::string text, read_file("/proc/sys/kernel/random/boot_id", 64));
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
 }
 
-bool ProcTable::alive(pid_t pid, std::uint64_t start_time) const {
+Result<bool> is_alive(pid_t pid, std::uint64_t start_time) {
   if (pid <= 0) return false;
   const auto text = read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
-  if (!text.ok()) return false;
+  if (!text.ok()) {
+    const Error& error = text.error();
+    if (error.sys_errno == ENOENT || error.sys_errno == ESRCH) return false;
+    return Error(error);
+  }
   // "PID (NAME) STATE ..." where NAME may hold anything: fields are counted from its last parenthesis.
   const auto close = text->rfind(')');
   if (close == std::string::npos || close + 2 >= text->size()) return false;
@@ -159,7 +163,7 @@ bool ProcTable::alive(pid_t pid, std::uint64_t start_time) const {
   return started && *started == start_time;
 }
 
-DerivedState derive_state(const StateFile& file, const ProcessTable& processes) {
+Result<DerivedState> derive_state(const StateFile& file) {
   DerivedState out;
   out.ending = file.ending;
   if (file.state.empty()) return out;
@@ -168,12 +172,18 @@ DerivedState derive_state(const StateFile& file, const ProcessTable& processes) 
     return out;
   }
   // It claims to live.
-  if (!file.boot_id.empty() && file.boot_id != processes.boot_id()) {
+  bool other_boot = false;
+  if (!file.boot_id.empty()) {
+    MSB_ASSIGN(const std::string now, boot_id());
+    other_boot = file.boot_id != now;
+  }
+  if (other_boot) {
     out.state = State::kCrashed;
     out.ending = Ending{.reason = "host_reboot", .detail = "the host restarted while it ran"};
     return out;
   }
-  if (!processes.alive(file.pid, file.start_time)) {
+  MSB_ASSIGN(const bool alive, is_alive(file.pid, file.start_time));
+  if (!alive) {
     out.state = State::kCrashed;
     out.ending = Ending{.reason = "crashed", .detail = "its process ended without a last word"};
     return out;

@@ -46,7 +46,7 @@ struct RecordSummary {
 // The text of a spec.json at `path` below `dir_fd`.
 [[nodiscard]] Result<std::string> read_record(int dir_fd, const std::string& path = "spec.json");
 
-// state.json. A missing or unreadable file reads as a sandbox that never ran.
+// state.json.
 struct StateFile {
   std::string state;  // "starting", "running", "stopping", "stopped"
   std::string boot_id;
@@ -56,28 +56,27 @@ struct StateFile {
   std::optional<Ending> ending;
 };
 [[nodiscard]] StateFile state_from_json(std::string_view json);
-[[nodiscard]] StateFile read_state(int dir_fd, const std::string& path = "state.json");
+// A file that is not there, or whose text is no state, reads as a sandbox that never ran. One that cannot be
+// read is an error: nobody may take a sandbox that runs for one that does not.
+[[nodiscard]] Result<StateFile> read_state(int dir_fd, const std::string& path = "state.json");
 // What the control socket's "wait" answers; nullopt when it names no reason.
 [[nodiscard]] std::optional<Ending> ending_from_json(std::string_view json);
 
-// What reality says about a process: it is the one that was recorded, and no zombie.
-class ProcessTable {
- public:
-  virtual ~ProcessTable() = default;
-  [[nodiscard]] virtual std::string boot_id() const = 0;
-  [[nodiscard]] virtual bool alive(pid_t pid, std::uint64_t start_time) const = 0;
-};
-class ProcTable final : public ProcessTable {
- public:
-  [[nodiscard]] std::string boot_id() const override;
-  [[nodiscard]] bool alive(pid_t pid, std::uint64_t start_time) const override;
-};
+// What the host says: which boot this is, and whether a process is the one that was recorded and no zombie.
+[[nodiscard]] Result<std::string> boot_id();
+[[nodiscard]] Result<bool> is_alive(pid_t pid, std::uint64_t start_time);
 
 struct DerivedState {
   State state = State::kCreated;
   std::optional<Ending> ending;  // of the last run
+
+  // No machine runs there, nor comes up.
+  [[nodiscard]] bool is_over() const {
+    return state == State::kCreated || state == State::kStopped || state == State::kCrashed;
+  }
 };
-[[nodiscard]] DerivedState derive_state(const StateFile& file, const ProcessTable& processes);
+// What the file claims, held against reality.
+[[nodiscard]] Result<DerivedState> derive_state(const StateFile& file);
 
 // Waits until no msb-vmm holds "lock" below `dir_fd`; kBusy when `deadline` passes first.
 [[nodiscard]] Status wait_for_end(int dir_fd, Deadline deadline);

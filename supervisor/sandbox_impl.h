@@ -20,7 +20,8 @@ struct Sandbox::Impl {
 
   [[nodiscard]] std::string path() const { return home_path + "/sandboxes/" + name; }
   [[nodiscard]] Result<SandboxRecord> record() const;
-  [[nodiscard]] StateFile state_file() const;
+  [[nodiscard]] Result<StateFile> state_file() const;
+  [[nodiscard]] Result<DerivedState> derived() const;
   // Takes ops.lock and makes sure that the directory is still the sandbox of this name.
   [[nodiscard]] Result<UniqueFd> lock_operations(Deadline deadline) const;
   // start(), with ops.lock held.

@@ -175,9 +175,12 @@ class Pump {
       MSB_ASSIGN(const bool left, take_signals());
       if (left) return true;
     }
-    if (fds[3].revents != 0 && !write_pending()) {
-      end_.kind = SessionEnd::Kind::kOutputGone;
-      return true;
+    if (fds[3].revents != 0) {
+      MSB_ASSIGN(const bool heard, write_pending());
+      if (!heard) {
+        end_.kind = SessionEnd::Kind::kOutputGone;
+        return true;
+      }
     }
     if (fds[2].revents != 0) {
       MSB_ASSIGN(const bool left, read_input());
@@ -189,7 +192,7 @@ class Pump {
   }
 
   // False when the reader has gone.
-  bool write_pending() {
+  Result<bool> write_pending() {
     const bool regular = regular_[target_ == STDOUT_FILENO ? 0 : 1];
     const std::size_t length = regular ? pending_.size() : std::min<std::size_t>(pending_.size(), PIPE_BUF);
     const ssize_t n = ::write(target_, pending_.data(), length);
@@ -202,7 +205,8 @@ class Pump {
       pending_ = {};
       return true;
     }
-    return false;
+    if (errno == EPIPE || (errno == EIO && io_.tty)) return false;  // a terminal that was closed says EIO
+    return sys_error("write to standard output");
   }
 
   Result<bool> read_input() {
