@@ -53,11 +53,12 @@ std::uint64_t low_ram_end(const GuestMemory& memory) {
 }
 
 // The first thing Linux does with its memory is to fill a table of all pages, 64 bytes each, which it puts at
-// the top of RAM, below what lies there already (the initial ramdisk). One page of the host after the other,
-// that takes longer than all the rest of its start.
+// the top of RAM, below what lies there already (the initial ramdisk); below that come its hash tables, which
+// grow with memory too. One page of the host after the other, that takes longer than all the rest of its
+// start.
 void prefer_large_page_table(GuestMemory& memory) {
   const RegionInfo top = memory.regions().back();
-  const std::uint64_t table = memory.size() / 64 + kPageTableSlack;
+  const std::uint64_t table = memory.size() / 64 + memory.size() / 512 + kPageTableSlack;
   const std::uint64_t length = std::min(table, top.size / 2);
   memory.prefer_large_pages(Gpa{to_u64(top.base) + top.size - length}, length);
 }
@@ -78,10 +79,8 @@ Result<LoadedKernel> load_kernel(int fd, GuestMemory& memory) {
                       static_cast<unsigned long long>(needed_mib),
                       static_cast<unsigned long long>(memory.size() / kMiB));
   }
-  const auto lowest =
-      std::min_element(kernel.segments.begin(), kernel.segments.end(),
-                       [](const ElfSegment& a, const ElfSegment& b) { return a.address < b.address; });
-  memory.prefer_large_pages(Gpa{lowest->address}, kernel.end - lowest->address);
+  // Below the kernel lies what Linux hands out first: nearly all pages that its start asks for.
+  memory.prefer_large_pages(Gpa{0}, kernel.end);
   prefer_large_page_table(memory);
   for (const ElfSegment& segment : kernel.segments) {
     // What lies behind the file's bytes is zero: the memory is new.
