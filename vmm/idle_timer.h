@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // IdleTimer: ends a sandbox in which nothing has happened for a while.
 //
-// Only the agent knows whether sessions run, so it is asked, four times in the period; a machine that need
-// not be watched is never woken for this. Everything on the loop's thread.
+// Only the guest knows what it does, so its agent is asked, four times in the period; a machine that need not
+// be watched is never woken for this. Everything on the loop's thread.
 #pragma once
 
 #include <chrono>
@@ -12,6 +12,11 @@
 #include "proto/agent.h"
 
 namespace msb::vmm {
+
+// Whether something happened in a guest that said `before` and then `now`: a session runs, a request was
+// served, its processors together worked more than a tenth of one, or more than a KiB passed its interface.
+// What an idle system and the question itself cost stays below. Counters that go backwards are activity.
+[[nodiscard]] bool was_active(const proto::GuestInfo& before, const proto::GuestInfo& now);
 
 class IdleTimer {
  public:
@@ -37,7 +42,7 @@ class IdleTimer {
   const std::function<void()> expired_;
   EventLoop::TimerToken timer_ = 0;
   Instant last_activity_;
-  std::uint64_t operations_ = 0;  // that the guest had counted when it was last heard
+  proto::GuestInfo before_;  // what was heard last; at first all zero, as when the guest began
 };
 
 }  // namespace msb::vmm
