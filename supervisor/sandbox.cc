@@ -255,14 +255,9 @@ Status Sandbox::Impl::start_locked(const StartOptions& options) {
     MSB_TRY(wait_for_end(directory.get(), deadline_after(kTeardownDeadline)));
     MSB_ASSIGN(derived, this->derived());
   }
-  switch (derived.state) {
-    case State::kCreated:
-    case State::kStopped:
-    case State::kCrashed:
-      break;
-    default:
-      return make_error(Errc::kExists, "\"%s\" is %s already", name.c_str(),
-                        std::string(state_name(derived.state)).c_str());
+  if (!derived.is_over()) {
+    return make_error(Errc::kExists, "\"%s\" is %s already", name.c_str(),
+                      std::string(state_name(derived.state)).c_str());
   }
   MSB_ASSIGN(const SandboxRecord stored, record());
   return boot(stored, options);
