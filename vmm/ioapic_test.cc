@@ -8,13 +8,15 @@
 namespace msb::vmm {
 namespace {
 
+constexpr std::uint32_t kPins = 10;
+
 class Recorder final : public PinObserver {
  public:
   void pin_changed(std::uint32_t pin, const PinState& state) override {
     pins[pin] = state;
     ++changes;
   }
-  std::array<PinState, kIoapicPins> pins{};
+  std::array<PinState, kMaxIoapicPins> pins{};
   int changes = 0;
 };
 
@@ -38,15 +40,21 @@ class IoapicTest : public ::testing::Test {
     return read(0x10);
   }
   Recorder recorder;
-  Ioapic ioapic{recorder};
+  Ioapic ioapic{recorder, kPins};
 };
 
-TEST_F(IoapicTest, Version_TellsPins) { EXPECT_EQ(read_register(1), 0x00170011U); }
+TEST_F(IoapicTest, Version_TellsPins) { EXPECT_EQ(read_register(1), 0x00090011U); }
 
 TEST_F(IoapicTest, Reset_AllMasked) {
-  for (std::uint8_t pin = 0; pin < kIoapicPins; ++pin) {
+  for (std::uint8_t pin = 0; pin < kPins; ++pin) {
     EXPECT_EQ(read_register(static_cast<std::uint8_t>(0x10 + 2 * pin)), 0x10000U);
   }
+}
+
+TEST_F(IoapicTest, PinsThatAreNotThere_ReadZeroAndTakeNothing) {
+  write_register(0x10 + 2 * kPins, 0x0041);
+  EXPECT_EQ(read_register(0x10 + 2 * kPins), 0U);
+  EXPECT_EQ(recorder.changes, 0);
 }
 
 TEST_F(IoapicTest, Unmask_GivesTheMsi) {
@@ -79,9 +87,9 @@ TEST_F(IoapicTest, SaveRestore_TellsEveryPin) {
   write_register(0x10 + 2 * 7, 0x0055);
   const IoapicState state = ioapic.save();
   Recorder other_recorder;
-  Ioapic other(other_recorder);
+  Ioapic other(other_recorder, kPins);
   other.restore(state);
-  EXPECT_EQ(other_recorder.changes, static_cast<int>(kIoapicPins));
+  EXPECT_EQ(other_recorder.changes, static_cast<int>(kPins));
   EXPECT_FALSE(other_recorder.pins[7].masked);
   EXPECT_EQ(other.save().redirection, state.redirection);
 }

@@ -31,7 +31,7 @@ void InterruptLine::set_masked(bool masked) {
 }
 
 Result<devices::IrqLine*> IrqRouter::add_line(std::uint32_t pin) {
-  MSB_CHECK(pin < kIoapicPins && lines_[pin] == nullptr);
+  MSB_CHECK(pin < kMaxIoapicPins && lines_[pin] == nullptr);
   UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event) return sys_error("create an interrupt's eventfd");
   MSB_TRY(vm_.add_irqfd(event.get(), pin));

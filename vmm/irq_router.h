@@ -42,13 +42,13 @@ class IrqRouter final : public PinObserver {
  public:
   // `vm` is borrowed and must outlive the router.
   explicit IrqRouter(kvm::Vm& vm) : vm_(vm) {}
-  // Makes the line behind `pin` (below kIoapicPins, not taken yet). Owned by the router.
+  // Makes the line behind `pin` (below kMaxIoapicPins, not taken yet). Owned by the router.
   [[nodiscard]] Result<devices::IrqLine*> add_line(std::uint32_t pin);
   void pin_changed(std::uint32_t pin, const PinState& state) override;
 
  private:
   kvm::Vm& vm_;
-  std::array<std::unique_ptr<InterruptLine>, kIoapicPins> lines_;
+  std::array<std::unique_ptr<InterruptLine>, kMaxIoapicPins> lines_;
   std::vector<kvm::GsiRoute> routes_;  // as KVM has them, at most one per pin
 };
 

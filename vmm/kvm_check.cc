@@ -172,7 +172,7 @@ Result<KvmReport> run_guest(const kvm::System& system) {
   MSB_TRY(vm.set_memory(0, 0, region.size, reinterpret_cast<void*>(region.host)));
   MSB_TRY(vm.set_identity_map_address(kIdentityMapAddress));
   MSB_TRY(vm.set_tss_address(kTssAddress));
-  MSB_TRY(vm.enable_split_irqchip(kIoapicPins));
+  MSB_TRY(vm.enable_split_irqchip(kMaxIoapicPins));
   MSB_ASSIGN(kvm::Vcpu vcpu, vm.create_vcpu(0));
   MSB_ASSIGN(const auto supported, system.supported_cpuid());
   const bool hide_xsave = host_loses_xcr0();

@@ -53,13 +53,11 @@ Status Machine::create_vm() {
   }
   MSB_TRY(vm_->set_identity_map_address(kIdentityMapAddress));
   MSB_TRY(vm_->set_tss_address(kTssAddress));
-  MSB_TRY(vm_->enable_split_irqchip(kIoapicPins));
+  MSB_TRY(vm_->enable_split_irqchip(kMaxIoapicPins));
   vm_->enable_x2apic_api();
   vm_->disable_pmu();
 
   router_ = std::make_unique<IrqRouter>(*vm_);
-  ioapic_ = std::make_unique<Ioapic>(*router_);
-  MSB_TRY(mmio_.add(kIoapicBase, kIoapicSize, *ioapic_));
   console_ = std::make_unique<GuestConsole>(
       std::move(spec_.console), spec_.console_limit,
       [this](proto::ExitReason reason, const std::string& line) { guest_ended(reason, line); });
@@ -112,7 +110,12 @@ Status Machine::create_devices() {
     }
     transports_.push_back(std::move(transport));
   }
-  return {};
+  ioapic_ = std::make_unique<Ioapic>(*router_, ioapic_pins());
+  return mmio_.add(kIoapicBase, kIoapicSize, *ioapic_);
+}
+
+std::uint32_t Machine::ioapic_pins() const {
+  return kFirstVirtioPin + static_cast<std::uint32_t>(transports_.size());
 }
 
 Status Machine::load_guest() {
@@ -128,7 +131,7 @@ Status Machine::load_guest() {
                             .cpus_online = spec_.cpus_online,
                             .cpus_max = spec_.cpus_max,
                             .extra = spec_.cmdline_extra}));
-  MSB_TRY(place_boot_data(*memory_, cmdline, *initrd, spec_.cpus_max));
+  MSB_TRY(place_boot_data(*memory_, cmdline, *initrd, build_mp_table(spec_.cpus_max, ioapic_pins())));
   spec_.kernel.reset();
   spec_.initrd.reset();
 

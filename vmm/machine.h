@@ -85,6 +85,7 @@ class Machine final : private VcpuEvents {
   [[nodiscard]] Status create_vm();
   [[nodiscard]] Status create_vcpus();
   [[nodiscard]] Status create_devices();
+  [[nodiscard]] std::uint32_t ioapic_pins() const;  // once the devices are made
   [[nodiscard]] Status load_guest();
   void guest_ended(proto::ExitReason reason, std::string detail) override;
   void ended_on_loop(proto::ExitReason reason, const std::string& detail);

@@ -43,9 +43,11 @@ inline constexpr std::uint64_t kLocalApicBase = 0xfee00000;
 inline constexpr std::uint64_t kIdentityMapAddress = 0xfffbc000;
 inline constexpr std::uint32_t kTssAddress = 0xfffbd000;
 
-inline constexpr std::uint32_t kIoapicPins = 24;
-inline constexpr std::uint32_t kFirstVirtioPin = 5;
-inline constexpr std::uint32_t kMaxVirtioDevices = kIoapicPins - kFirstVirtioPin;
+// The I/O APIC of a machine has a pin for each of its devices and no other but pin 0, which would be the
+// PIT's: Linux walks over all pins, and each step is an exit.
+inline constexpr std::uint32_t kMaxIoapicPins = 24;
+inline constexpr std::uint32_t kFirstVirtioPin = 1;
+inline constexpr std::uint32_t kMaxVirtioDevices = kMaxIoapicPins - kFirstVirtioPin;
 
 inline constexpr std::uint32_t kMaxVcpus = 64;
 inline constexpr std::uint64_t kMinMemory = 64 * kMiB;

@@ -28,18 +28,18 @@ T at(const Bytes& bytes, std::size_t offset) {
 class MpTableCpus : public ::testing::TestWithParam<std::uint32_t> {};
 
 TEST_P(MpTableCpus, ChecksumsEntriesAndRoom) {
-  const MpTable mp = build_mp_table(GetParam());
+  const MpTable mp = build_mp_table(GetParam(), 9);
   EXPECT_EQ(mp.pointer.size(), 16U);
   EXPECT_EQ(sum(mp.pointer), 0);
   EXPECT_EQ(sum(mp.table), 0);
   EXPECT_EQ(at<Le32>(mp.pointer, 4).get(), kMpTableAddress);
   EXPECT_EQ(at<Le16>(mp.table, 4).get(), mp.table.size());
-  EXPECT_EQ(at<Le16>(mp.table, 34).get(), GetParam() + 1 + 1 + kIoapicPins + 1);
+  EXPECT_EQ(at<Le16>(mp.table, 34).get(), GetParam() + 1 + 1 + 9 + 1);
   EXPECT_LE(kMpTableAddress + mp.table.size(), kMpPointerAddress);
 }
 
 TEST_P(MpTableCpus, CpuIdsAreZeroToCountAndOneIsTheBootCpu) {
-  const MpTable mp = build_mp_table(GetParam());
+  const MpTable mp = build_mp_table(GetParam(), 9);
   for (std::uint32_t cpu = 0; cpu < GetParam(); ++cpu) {
     const std::size_t entry = 44 + cpu * 20;
     EXPECT_EQ(mp.table[entry], 0);
@@ -73,7 +73,7 @@ TEST(StartInfo, LargeMachine_RestAboveFourGigabytes) {
 TEST(Cmdline, DevicesAndSpareCpus) {
   const auto line = build_cmdline({.virtio_devices = 2, .cpus_online = 1, .cpus_max = 4, .extra = "a=b"});
   ASSERT_TRUE(line);
-  EXPECT_NE(line->find(" virtio_mmio.device=512@0xd0000000:5 virtio_mmio.device=512@0xd0001000:6"),
+  EXPECT_NE(line->find(" virtio_mmio.device=512@0xd0000000:1 virtio_mmio.device=512@0xd0001000:2"),
             std::string::npos);
   EXPECT_NE(line->find(" maxcpus=1"), std::string::npos);
   EXPECT_TRUE(line->ends_with(" a=b"));

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/file.h"
-#include "vmm/arch/x86_64/mptable.h"
 #include "vmm/arch/x86_64/registers.h"
 #include "vmm/boot/elf.h"
 #include "vmm/memory_map.h"
@@ -111,9 +110,8 @@ Result<Placement> load_initrd(int fd, ByteView extra, std::uint64_t floor, Guest
   return Placement{address, total};
 }
 
-Status place_boot_data(GuestMemory& memory, std::string_view cmdline, Placement initrd, std::uint32_t cpus) {
+Status place_boot_data(GuestMemory& memory, std::string_view cmdline, Placement initrd, const MpTable& mp) {
   const StartInfo start = build_start_info(plan_regions(memory.size()), initrd);
-  const MpTable mp = build_mp_table(cpus);
   Bytes line(cmdline.begin(), cmdline.end());
   line.push_back(0);
   const bool placed =

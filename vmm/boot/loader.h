@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "vmm/arch/x86_64/mptable.h"
 #include "vmm/boot/start_info.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -25,8 +26,8 @@ struct LoadedKernel {
 // allows, above `floor`. kLimit when there is no room.
 [[nodiscard]] Result<Placement> load_initrd(int fd, ByteView extra, std::uint64_t floor, GuestMemory& memory);
 
-// Start info, memory map, command line, descriptor table, MP table for `cpus`.
+// Start info, memory map, command line, descriptor table, `mp` table.
 [[nodiscard]] Status place_boot_data(GuestMemory& memory, std::string_view cmdline, Placement initrd,
-                                     std::uint32_t cpus);
+                                     const MpTable& mp);
 
 }  // namespace msb::vmm

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/check.h"
+
 namespace msb::vmm {
 namespace {
 
@@ -21,7 +23,10 @@ constexpr std::uint64_t kReadOnly = (1ULL << 12) | (1ULL << 14);
 
 }  // namespace
 
-Ioapic::Ioapic(PinObserver& observer) : observer_(observer) { state_.redirection.fill(kMasked); }
+Ioapic::Ioapic(PinObserver& observer, std::uint32_t pins) : observer_(observer), pins_(pins) {
+  MSB_CHECK(pins >= 1 && pins <= kMaxIoapicPins);
+  state_.redirection.fill(kMasked);
+}
 
 PinState Ioapic::decode(std::uint64_t entry) {
   PinState pin;
@@ -40,13 +45,13 @@ std::uint32_t Ioapic::read_register() const {
     case kRegisterArbitration:
       return std::uint32_t{state_.id} << 24;
     case kRegisterVersion:
-      return kVersion | (kIoapicPins - 1) << 16;
+      return kVersion | (pins_ - 1) << 16;
     default:
       break;
   }
   if (state_.selected < kRegisterRedirection) return 0;
   const std::uint32_t index = (state_.selected - std::uint32_t{kRegisterRedirection}) / 2;
-  if (index >= kIoapicPins) return 0;
+  if (index >= pins_) return 0;
   const std::uint64_t entry = state_.redirection[index];
   return static_cast<std::uint32_t>((state_.selected & 1) != 0 ? entry >> 32 : entry);
 }
@@ -58,7 +63,7 @@ void Ioapic::write_register(std::uint32_t value) {
   }
   if (state_.selected < kRegisterRedirection) return;
   const std::uint32_t index = (state_.selected - std::uint32_t{kRegisterRedirection}) / 2;
-  if (index >= kIoapicPins) return;
+  if (index >= pins_) return;
   const std::uint64_t before = state_.redirection[index];
   std::uint64_t after;
   if ((state_.selected & 1) != 0) {
@@ -98,7 +103,7 @@ IoapicState Ioapic::save() {
 void Ioapic::restore(const IoapicState& state) {
   const std::lock_guard lock(mutex_);
   state_ = state;
-  for (std::uint32_t pin = 0; pin < kIoapicPins; ++pin) {
+  for (std::uint32_t pin = 0; pin < pins_; ++pin) {
     observer_.pin_changed(pin, decode(state_.redirection[pin]));
   }
 }

@@ -38,13 +38,13 @@ class PinObserver {
 struct IoapicState {
   std::uint8_t id = 0;
   std::uint8_t selected = 0;
-  std::array<std::uint64_t, kIoapicPins> redirection{};
+  std::array<std::uint64_t, kMaxIoapicPins> redirection{};
 };
 
 class Ioapic final : public devices::IoHandler {
  public:
-  // `observer` is borrowed and must outlive the Ioapic.
-  explicit Ioapic(PinObserver& observer);
+  // With 1 to kMaxIoapicPins pins. `observer` is borrowed and must outlive the Ioapic.
+  Ioapic(PinObserver& observer, std::uint32_t pins);
 
   // Guest access at `offset` from kIoapicBase. Only aligned 32-bit accesses mean anything; others read as
   // zeros and write nothing.
@@ -63,6 +63,7 @@ class Ioapic final : public devices::IoHandler {
   void write_register(std::uint32_t value);
 
   PinObserver& observer_;
+  const std::uint32_t pins_;
   std::mutex mutex_;
   IoapicState state_;  // guarded by mutex_
 };

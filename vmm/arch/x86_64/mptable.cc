@@ -93,8 +93,8 @@ std::uint8_t checksum(ByteView bytes) {
 
 }  // namespace
 
-MpTable build_mp_table(std::uint32_t cpus) {
-  MSB_CHECK(cpus >= 1 && cpus <= kMaxVcpus);
+MpTable build_mp_table(std::uint32_t cpus, std::uint32_t pins) {
+  MSB_CHECK(cpus >= 1 && cpus <= kMaxVcpus && pins >= 1 && pins <= kMaxIoapicPins);
   // An APIC id is 8 bits wide here; the I/O APIC takes the first free one.
   const auto ioapic_id = static_cast<std::uint8_t>(cpus);
   ByteWriter body;
@@ -114,7 +114,7 @@ MpTable build_mp_table(std::uint32_t cpus) {
   ioapic.id = ioapic_id;
   ioapic.address.set(static_cast<std::uint32_t>(kIoapicBase));
   add(ioapic);
-  for (std::uint32_t pin = 0; pin < kIoapicPins; ++pin) {
+  for (std::uint32_t pin = 0; pin < pins; ++pin) {
     InterruptEntry entry;
     entry.bus_irq = static_cast<std::uint8_t>(pin);
     entry.apic = ioapic_id;

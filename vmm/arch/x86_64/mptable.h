@@ -15,8 +15,8 @@ struct MpTable {
   Bytes table;    // goes to kMpTableAddress; ends before the pointer
 };
 
-// A table for `cpus` CPUs (1 to kMaxVcpus) whose APIC ids are 0 to cpus-1, and one I/O APIC whose pins
-// 0 to kIoapicPins-1 are edge-triggered ISA interrupts of the same number.
-[[nodiscard]] MpTable build_mp_table(std::uint32_t cpus);
+// A table for `cpus` CPUs (1 to kMaxVcpus) whose APIC ids are 0 to cpus-1, and one I/O APIC whose `pins` pins
+// (1 to kMaxIoapicPins) are edge-triggered ISA interrupts of the same number.
+[[nodiscard]] MpTable build_mp_table(std::uint32_t cpus, std::uint32_t pins);
 
 }  // namespace msb::vmm
