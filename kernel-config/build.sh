@@ -71,7 +71,7 @@ as_root() {
 # Installs the Debian packages that the named commands or headers come from, if they are missing.
 need_tools() {
     local missing=() tool
-    for tool in make gcc flex bison bc; do
+    for tool in make gcc flex bison bc python3; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v xz >/dev/null || missing+=(xz-utils)
@@ -287,6 +287,7 @@ if ((debug)); then
 else
     strip --strip-all --remove-section=.comment -o "$staged/vmlinux" "$objects/vmlinux"
 fi
+"$here/edits/sort_jumps.py" "$staged/vmlinux" "$objects/System.map" || die "the jump labels could not be sorted"
 # The PVH entry point is a note of owner Xen, type 18; without it the machine has nowhere to jump.
 readelf -n "$staged/vmlinux" 2>/dev/null | grep -qi 'Xen.*0x00000012' || die "vmlinux has no PVH entry note"
 cp "$objects/System.map" "$staged/System.map"
