@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+from private_memory import private_kib
+
 BUILD, OUTPUT, RUNS = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 TOP = pathlib.Path("/tmp/msb-bench")
 MSB = str(TOP / "bin/msb")
@@ -62,28 +64,21 @@ def read(path):
         return ""
 
 
-def private_kib(pid):
-    """Private memory of a process, guest RAM left out: that is a shared mapping of a memfd."""
-    total = 0
-    guest = False
-    for line in read(pathlib.Path(f"/proc/{pid}/smaps")).splitlines():
-        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            guest = "memfd:" in line
-        elif not guest and line.startswith("Private_"):
-            total += int(line.split()[1])
-    return total
-
-
 def boot_steps(name, began):
     """Where a start's time went, from the moments that the supervisor role logs when the guest is ready."""
-    log = read(TOP / "home/sandboxes" / name / "logs/vmm.log")
-    at = json.loads(re.findall(r"ready: (\{.*\})", log)[-1])
+    for _ in range(200):  # the command may be answered before the log has its line
+        told = re.findall(r"ready: (\{.*\})", read(TOP / "home/sandboxes" / name / "logs/vmm.log"))
+        if told:
+            break
+        time.sleep(0.02)
+    at = json.loads(told[-1])
     agent = at["told_ns"] - (at["agent_ready_ns"] - at["agent_started_ns"])  # its first line, on the host's clock
     return {"command_to_supervisor": (at["started_ns"] - began) / 1e6,
             "setup": (at["machine_ran_ns"] - at["started_ns"]) / 1e6,
             "kernel_to_agent": (agent - at["machine_ran_ns"]) / 1e6,
             "agent_mounts": (at["mounted_ns"] - at["agent_started_ns"]) / 1e6,
-            "agent_ready": (at["agent_ready_ns"] - at["mounted_ns"]) / 1e6}
+            "agent_ready": (at["agent_ready_ns"] - at["mounted_ns"]) / 1e6,
+            "vmm_to_ready": (at["told_ns"] - at["started_ns"]) / 1e6}
 
 
 def main():
@@ -122,6 +117,14 @@ def main():
         add("idle_private_kib.machine", roles["machine"])
         add("stop", cost("stop", name))
         settle()
+    for size in ("512M", "4G"):
+        for _ in range(RUNS):
+            _, began = timed("create", "-q", "--no-net", "-m", size, "-n", "sized", IMAGE)
+            steps = boot_steps("sized", began)
+            add(f"boot_{size}.kernel_to_agent", steps["kernel_to_agent"])
+            add(f"boot_{size}.vmm_to_ready", steps["vmm_to_ready"])
+            cost("rm", "-f", "sized")
+            settle()
     for n in range(RUNS, 100):
         cost("create", "-q", "--no-start", "--no-net", "-n", f"box{n}", IMAGE)
     for _ in range(RUNS):

@@ -16,7 +16,7 @@ def line(x, y, height, colour, title, dashes=""):
 
 
 def svg(rows, title):
-    """`rows`: (label, unit, {"median", "min", "max"}, budget or None, median before or None). Each row has its own scale."""
+    """`rows`: (label, unit, {"median", "min", "max"}, budget or None, best sample before or None). Each row has its own scale."""
     height = HEAD + ROW * len(rows) + 10
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + RIGHT}" height="{height}" font-family="sans-serif">',
            f'<rect width="100%" height="100%" fill="white"/>', text(8, 20, title, size=14)]
