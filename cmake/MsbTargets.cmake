@@ -98,7 +98,7 @@ endfunction()
 # A room whose tests use threads says LABELS threads; the target msb_threaded_tests builds just those, for TSan.
 add_custom_target(msb_threaded_tests)
 function(msb_tests room)
-  if(NOT MSB_TESTS OR MSB_FUZZ)
+  if(NOT MSB_TESTS)
     return()
   endif()
   cmake_parse_arguments(ARG "" "" "DEPS;LABELS" ${ARGN})
@@ -117,8 +117,8 @@ function(msb_tests room)
   set_tests_properties(unit.${room} PROPERTIES TIMEOUT 300 LABELS "unit;${ARG_LABELS}")
 endfunction()
 
-# msb_fuzzers(DEPS ...): every x_fuzz.cc becomes x_fuzz. With MSB_FUZZ it is a libFuzzer program; otherwise it
-# replays corpus/x/* of this folder as a unit test, so that a crash once found stays fixed.
+# msb_fuzzers(DEPS ...): every x_fuzz.cc becomes x_fuzz, with MSB_FUZZ a libFuzzer program. As a test it replays
+# corpus/x/* of this folder, so that a crash once found stays fixed.
 function(msb_fuzzers)
   if(NOT MSB_TESTS)
     return()
@@ -135,12 +135,13 @@ function(msb_fuzzers)
       target_link_options(${target} PRIVATE -fsanitize=fuzzer)
       set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
       file(APPEND ${CMAKE_BINARY_DIR}/fuzz-targets.txt "${target} ${corpus}\n")
+      add_test(NAME corpus.${subject} COMMAND ${target} -runs=0 ${corpus})
     else()
       target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tools/testing/fuzz_replay_main.cc)
       set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
       add_test(NAME corpus.${subject} COMMAND ${target} ${corpus})
-      set_tests_properties(corpus.${subject} PROPERTIES TIMEOUT 120 LABELS "corpus")
     endif()
+    set_tests_properties(corpus.${subject} PROPERTIES TIMEOUT 120 LABELS "corpus")
   endforeach()
 endfunction()
 
