@@ -262,8 +262,11 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
       auto message = receive_from_machine(link_.get());
       if (!message) {
         if (message.error().sys_errno == EAGAIN) return;
-        // Its end is told by the pidfd.
+        // Nothing more can come of it: a machine role that lives on without its link is ended. The pidfd
+        // tells.
+        link_error_ = message.error();
         loop_->remove(link_token_);
+        static_cast<void>(machine_.send_signal(SIGKILL).ok());
         return;
       }
       on_machine_message(*message);
@@ -305,10 +308,15 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   }
 
   void on_machine_exit() {
-    on_link();  // its last words may still lie in the socket
+    if (!link_error_) on_link();  // its last words may still lie in the socket
     if (state_ == State::kEnded) return;
     const auto status = machine_.wait(seconds(1));
     const int signal = status ? status->signal : 0;
+    if (link_error_ && link_error_->code != Errc::kUnavailable) {
+      on_guest_ended(ExitReason::kVmmError,
+                     "the machine role was ended, its link broke: " + link_error_->text);
+      return;
+    }
     const std::string detail = signal == SIGSYS ? "the machine role made a system call that it must not make"
                                : signal != 0
                                    ? "the machine role was ended by signal " + std::to_string(signal)
@@ -539,6 +547,7 @@ class SupervisorRole final : private FrameStream::Events, private ControlServer:
   std::unique_ptr<NetLink> net_link_;
   UniqueFd link_;
   EventLoop::IoToken link_token_;
+  std::optional<Error> link_error_;  // why nothing more comes from the machine role
   UniqueFd leash_;
   EventLoop::IoToken leash_token_;
   UniqueFd signals_;
