@@ -211,24 +211,26 @@ void TcpService::reap() {
     TcpFlow* flow = it->second.get();
     if (flow->in_acks) std::erase(acks_, flow);
     if (flow->in_waiting) std::erase(waiting_, flow);
+    if (flow->scheduled) timers_.erase({*flow->scheduled, flow});
     flows_.erase(it);
     engine_.flow_closed();
   }
 }
 
-// Deadlines move with every segment; the heap keeps the earliest known one per flow and looks again when it
-// comes.
+// Deadlines move with every segment, mostly to later: only an earlier one is noted, and run_timers() looks
+// again.
 void TcpService::schedule(TcpFlow& flow) {
   const auto deadline = flow.deadline();
   if (!deadline || (flow.scheduled && *flow.scheduled <= *deadline)) return;
+  if (flow.scheduled) timers_.erase({*flow.scheduled, &flow});
   flow.scheduled = deadline;
-  timers_.push({*deadline, flow.record().id, flow.key()});
+  timers_.emplace(*deadline, &flow);
   arm_timer();
 }
 
 void TcpService::arm_timer() {
   if (timers_.empty()) return;
-  const Instant at = timers_.top().at;
+  const Instant at = timers_.begin()->first;
   if (timer_ != 0 && timer_at_ <= at) return;
   loop_.cancel_timer(timer_);
   timer_at_ = at;
@@ -240,21 +242,13 @@ void TcpService::arm_timer() {
 
 void TcpService::run_timers() {
   const Instant now = loop_.now();
-  while (!timers_.empty() && timers_.top().at <= now) {
-    const TimerEntry entry = timers_.top();
-    timers_.pop();
-    const auto it = flows_.find(entry.key);
-    if (it == flows_.end() || it->second->dead() || it->second->record().id != entry.flow_id) continue;
-    TcpFlow& flow = *it->second;
-    if (flow.scheduled && *flow.scheduled != entry.at) continue;
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    TcpFlow& flow = *timers_.begin()->second;
+    timers_.erase(timers_.begin());
     flow.scheduled.reset();
+    if (flow.dead()) continue;
     const auto deadline = flow.deadline();
-    if (deadline && *deadline <= now)
-      flow.on_timer();
-    else if (deadline) {
-      schedule(flow);
-      continue;
-    }
+    if (deadline && *deadline <= now) flow.on_timer();
     flow.settle();
   }
   arm_timer();

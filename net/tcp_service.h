@@ -12,9 +12,10 @@
 
 #include <functional>
 #include <memory>
-#include <queue>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/event_loop.h"
@@ -77,12 +78,6 @@ class TcpService {
     std::uint64_t secret;
     std::size_t operator()(const Key& key) const;
   };
-  struct TimerEntry {
-    Instant at;
-    std::uint64_t flow_id;
-    Key key;
-    friend bool operator>(const TimerEntry& a, const TimerEntry& b) { return b.at < a.at; }
-  };
   void open_outbound(const IpPacket& packet, const TcpSegment& segment, const Key& key);
   void send_reset(const IpPacket& packet, const TcpSegment& segment);
   [[nodiscard]] std::uint32_t initial_sequence(const Key& key);
@@ -104,7 +99,9 @@ class TcpService {
   std::vector<TcpFlow*> acks_;     // flows with an acknowledgment to send
   std::vector<TcpFlow*> waiting_;  // flows with data for the link
   std::vector<Key> ended_;
-  std::priority_queue<TimerEntry, std::vector<TimerEntry>, std::greater<>> timers_;
+  // One entry for each flow that waits for a time, at flow->scheduled; it goes when the flow does, since a
+  // guest may open and drop connections by the million before the first of their deadlines.
+  std::set<std::pair<Instant, TcpFlow*>> timers_;
   EventLoop::TimerToken timer_ = 0;
   Instant timer_at_;
 };
