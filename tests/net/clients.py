@@ -20,8 +20,8 @@ def dial(ns, addr, port, timeout=5):
     return s
 
 
-def refused(w, addr, port, limit=1.0):
-    """True if the connection is refused clearly, and quickly."""
+def refused(w, addr, port, limit=3.0):
+    """True if the connection is refused clearly, and quickly for a busy machine: no retransmission's time-out has passed twice."""
     began = time.monotonic()
     try:
         dial(w.guest, addr, port).close()

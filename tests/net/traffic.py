@@ -119,7 +119,7 @@ def limits_hold(w, build):
         need(refused(w, "93.184.216.34", 7), "the sixth connection")
         [s.close() for s in flows]
         deadline = time.monotonic() + 10
-        while refused(w, "93.184.216.34", 7):
+        while n.control(op="stats")["tcp"]["flows"]:
             need(time.monotonic() < deadline, "closed connections make room")
             time.sleep(0.1)
         s = dial(w.guest, "93.184.216.34", 9002)
@@ -127,13 +127,12 @@ def limits_hold(w, build):
         n_bytes = len(read_all(s))
         took = time.monotonic() - began
         need(n_bytes == 6000000, "all of it")
-        need(1.2 < took < 6, "6 MB at 2 MB/s took %.1f s" % took)
+        need(1.2 < took < 20, "6 MB at 2 MB/s took %.1f s" % took)
     with Net(w, build, limits={"max_total_bytes": 1000000}) as n:
-        s = dial(w.guest, "93.184.216.34", 9002)
-        try:
+        got = 0
+        # The server speaks at once: the reset may come before dial() has seen that the connection was made.
+        with contextlib.suppress(ConnectionResetError), dial(w.guest, "93.184.216.34", 9002) as s:
             got = len(read_all(s))
-        except ConnectionResetError:
-            got = 0
         need(got < 6000000 and refused(w, "93.184.216.34", 7), "the byte budget ends it")
 
 
