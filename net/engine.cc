@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/engine.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 
 #include "base/json.h"
 
@@ -13,17 +9,6 @@ namespace msb::net {
 namespace {
 
 constexpr std::size_t kMaxObserved = 4096;
-
-std::string wall_time() {
-  const std::int64_t ns = wall_clock_ns();
-  const std::time_t seconds = static_cast<std::time_t>(ns / 1'000'000'000);
-  std::tm parts{};
-  ::gmtime_r(&seconds, &parts);
-  char text[40];
-  const std::size_t used = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + used, sizeof text - used, ".%03dZ", static_cast<int>(ns / 1'000'000 % 1000));
-  return text;
-}
 
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
@@ -165,7 +150,7 @@ void Engine::audit_flow(const char* event, const FlowRecord& flow, const char* h
                         std::optional<Instant> now) {
   if (!audit_) return;
   JsonWriter out;
-  out.begin_object().field("time", wall_time()).field("event", event).field("flow", flow.id);
+  out.begin_object().field("time", audit_->now()).field("event", event).field("flow", flow.id);
   out.field("protocol", flow_protocol_name(flow.protocol))
       .field("direction", flow.ingress ? "ingress" : "egress");
   out.field("address", flow.remote.text())
@@ -183,7 +168,7 @@ void Engine::audit_flow(const char* event, const FlowRecord& flow, const char* h
     out.field("ms", (*now - flow.opened).count() / 1'000'000).field("how", how);
   }
   out.end_object();
-  write_audit(std::move(out).take());
+  audit_->append(std::move(out).take());
 }
 
 void Engine::note_lookup(const std::string& name, std::uint16_t type, const Decision& decision,
@@ -192,27 +177,20 @@ void Engine::note_lookup(const std::string& name, std::uint16_t type, const Deci
   if (!audit_) return;
   JsonWriter out;
   out.begin_object()
-      .field("time", wall_time())
+      .field("time", audit_->now())
       .field("event", "lookup")
       .field("name", name)
       .field("type", type);
   out.field("verdict", verdict_name(decision.verdict)).field("rule", policy_.rule_text(decision.rule));
   out.field("reason", decision.reason).field("result", result).end_object();
-  write_audit(std::move(out).take());
+  audit_->append(std::move(out).take());
 }
 
 void Engine::note_event(const char* event, const std::string& text) {
   if (!audit_) return;
   JsonWriter out;
-  out.begin_object().field("time", wall_time()).field("event", event).field("text", text).end_object();
-  write_audit(std::move(out).take());
-}
-
-// One write a line: the line is whole or, if the reader is too slow, lost and counted.
-void Engine::write_audit(std::string line) {
-  line += '\n';
-  const ssize_t wrote = ::write(audit_.get(), line.data(), line.size());
-  if (wrote != static_cast<ssize_t>(line.size())) ++audit_lost_;
+  out.begin_object().field("time", audit_->now()).field("event", event).field("text", text).end_object();
+  audit_->append(std::move(out).take());
 }
 
 }  // namespace msb::net

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -16,8 +17,8 @@
 
 #include "base/clock.h"
 #include "base/hostname.h"
-#include "base/unique_fd.h"
 #include "net/address_class.h"
+#include "net/audit_log.h"
 #include "net/policy.h"
 
 namespace msb::net {
@@ -101,8 +102,11 @@ class Engine {
   void flow_closed() { --open_flows_; }
   [[nodiscard]] std::uint32_t open_flows() const { return open_flows_; }
 
-  // JSON lines go here; a descriptor that would block loses lines, which is counted.
-  void set_audit(UniqueFd fd) { audit_ = std::move(fd); }
+  // JSON lines go here; without it nothing is written down.
+  void set_audit(std::unique_ptr<AuditLog> audit) { audit_ = std::move(audit); }
+  void flush_audit() {
+    if (audit_) audit_->flush();
+  }
   // The allow-list that observe mode has gathered, as rule tokens.
   [[nodiscard]] std::vector<std::string> observed() const;
   struct RuleCount {
@@ -111,21 +115,19 @@ class Engine {
   };
   // One per rule; the last is the default's.
   [[nodiscard]] const std::vector<RuleCount>& rule_counts() const { return rule_counts_; }
-  [[nodiscard]] std::uint64_t audit_lost() const { return audit_lost_; }
+  [[nodiscard]] std::uint64_t audit_lost() const { return audit_ ? audit_->lost() : 0; }
 
  private:
   void judge(FlowRecord& flow);
   void reset_counters() { rule_counts_.assign(policy_.rules().size() + 1, {}); }
   void count(const Decision& decision);
   void observe(const FlowRecord& flow);
-  void write_audit(std::string line);
   void audit_flow(const char* event, const FlowRecord& flow, const char* how, std::optional<Instant> now);
 
   Policy policy_;
   AddressClassifier classifier_;
   NameTable names_;
-  UniqueFd audit_;
-  std::uint64_t audit_lost_ = 0;
+  std::unique_ptr<AuditLog> audit_;
   std::uint64_t next_id_ = 1;
   std::uint64_t total_bytes_ = 0;
   std::uint64_t max_total_bytes_ = 0;

@@ -19,7 +19,7 @@ Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const pr
   out->engine_ = std::make_unique<Engine>(Policy::build(spec.policy), make_classifier(spec));
   Engine* engine = out->engine_.get();
   engine->set_max_total_bytes(spec.limits.max_total_bytes);
-  if (parts.audit) engine->set_audit(std::move(parts.audit));
+  if (parts.audit) engine->set_audit(std::make_unique<AuditLog>(loop, std::move(parts.audit)));
   if (parts.host_addresses) {
     engine->classifier().set_host_prefixes(*parts.host_addresses);
   } else {
@@ -177,6 +177,7 @@ Result<std::string> NetProcess::control(std::string_view text) {
   MSB_ASSIGN(const JsonDocument document, JsonDocument::parse(text));
   const JsonView request = document.root();
   MSB_ASSIGN(const std::string op, request.get_string("op"));
+  engine_->flush_audit();  // who asks has an answer to whatever is in the log by then
   JsonWriter out;
   if (op == "explain") {
     MSB_ASSIGN(const std::string target, request.get_string("target"));

@@ -153,6 +153,7 @@ class Net:
         return reply
 
     def audit(self):
+        self.control(op="stats")  # lines wait a moment to be written together, but not longer than for the next request
         with open(self.audit_path) as f:
             return [json.loads(line) for line in f]
 
