@@ -43,6 +43,12 @@ void ControlServer::announce(const std::string& json) {
   flush();
 }
 
+void ControlServer::ask_for_resolv_conf() {
+  if (!token_.valid() || !out_.empty()) return;
+  proto::append_frame(out_, proto::FrameType::kEvent, std::string_view(R"({"event":"resolv_conf"})"));
+  flush();
+}
+
 void ControlServer::answer(std::string_view request) {
   auto reply = handler_(request);
   if (reply && reply->size() <= proto::kMaxJsonPayload)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control descriptor of msb-net: REQUEST frames in, REPLY or ERROR frames out (proto/frame.h), one after
-// another.
+// another; and EVENT frames out, between them.
 #pragma once
 
 #include <functional>
@@ -25,6 +25,9 @@ class ControlServer {
   ~ControlServer();
   // Sends one READY frame with `json`.
   void announce(const std::string& json);
+  // Asks the supervisor for the host's resolv.conf as it is now. It answers with a request (op "resolv_conf")
+  // if the text has changed.
+  void ask_for_resolv_conf();
 
  private:
   ControlServer(EventLoop& loop, UniqueFd socket, Handler handler)

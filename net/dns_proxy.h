@@ -46,8 +46,11 @@ class DnsProxy {
   void query(ByteView message, Transport transport, Reply reply);
   // The default upstreams, replacing what was.
   void set_upstreams(std::vector<proto::NetEndpoint> upstreams) { upstreams_ = std::move(upstreams); }
-  // Called at most every five seconds, before a question goes upstream.
-  void set_refresh(std::function<void()> refresh) { refresh_ = std::move(refresh); }
+  // Called at most every five seconds, when a question goes upstream.
+  void set_refresh(std::function<void()> refresh) {
+    refresh_ = std::move(refresh);
+    refreshed_ = loop_.now();
+  }
   [[nodiscard]] const DnsCounters& counters() const { return counters_; }
 
  private:

@@ -111,6 +111,12 @@ Result<std::string> read_proxy_password(int secrets_fd) {
   return document.root().get_string_or("proxy_password", "");
 }
 
+// The host's name servers, while there are still files; what changes later comes over the control socket.
+void read_resolv_conf(DnsProxy& dns) {
+  const auto text = read_file("/etc/resolv.conf", proto::kMaxResolvConf);
+  if (text) dns.set_upstreams(parse_resolv_conf(*text));
+}
+
 Status run(const Arguments& arguments) {
   MSB_ASSIGN(UniqueFd config, inherit(arguments.config_fd));
   MSB_ASSIGN(const std::string text, read_all(config.get(), 1 << 20));
@@ -146,24 +152,7 @@ Status run(const Arguments& arguments) {
     (void)::setrlimit(RLIMIT_NOFILE, &files);
   }
   MSB_ASSIGN(const std::unique_ptr<NetProcess> process, NetProcess::create(*loop, spec, std::move(parts)));
-  UniqueFd etc;
-  if (spec.dns.upstreams.empty()) {
-    // The directory, because resolv.conf is replaced rather than rewritten.
-    auto opened = open_file("/etc", O_PATH | O_DIRECTORY);
-    if (opened) etc = std::move(opened).value();
-    const int dir = etc.get();
-    DnsProxy* dns = &process->dns();
-    const auto refresh = [dir, dns] {
-      auto file = open_at(dir, "resolv.conf", O_RDONLY);
-      const auto content = file ? read_all(file->get(), 65536)
-                                : Result<std::string>(make_error(Errc::kNotFound, "resolv.conf"));
-      if (!content) return;
-      auto upstreams = parse_resolv_conf(*content);
-      if (!upstreams.empty()) dns->set_upstreams(std::move(upstreams));
-    };
-    refresh();
-    dns->set_refresh(refresh);
-  }
+  if (spec.dns.upstreams.empty()) read_resolv_conf(process->dns());
   std::unique_ptr<ControlServer> control;
   if (arguments.control_fd >= 0) {
     MSB_ASSIGN(UniqueFd socket, inherit(arguments.control_fd));
@@ -171,8 +160,10 @@ Status run(const Arguments& arguments) {
     MSB_ASSIGN(control, ControlServer::create(*loop, std::move(socket), [target](std::string_view request) {
                  return target->control(request);
                }));
+    if (spec.dns.upstreams.empty())
+      process->dns().set_refresh([server = control.get()] { server->ask_for_resolv_conf(); });
   }
-  MSB_TRY(confine_net_process(arguments.confinement, etc.get()));
+  MSB_TRY(confine_net_process(arguments.confinement));
   Status end;
   MSB_TRY(process->start([&](Status why) {
     end = std::move(why);

@@ -19,6 +19,7 @@ Result<std::unique_ptr<NetProcess>> NetProcess::create(EventLoop& loop, const pr
   out->engine_ = std::make_unique<Engine>(Policy::build(spec.policy), make_classifier(spec));
   Engine* engine = out->engine_.get();
   engine->set_max_total_bytes(spec.limits.max_total_bytes);
+  out->default_upstreams_ = spec.dns.upstreams.empty();
   if (parts.audit) engine->set_audit(std::make_unique<AuditLog>(loop, std::move(parts.audit)));
   if (parts.host_addresses) {
     engine->classifier().set_host_prefixes(*parts.host_addresses);
@@ -201,6 +202,10 @@ Result<std::string> NetProcess::control(std::string_view text) {
   } else if (op == "policy") {
     MSB_TRY(replace_policy(request));
     out.field("warnings", engine_->policy().warnings());
+  } else if (op == "resolv_conf") {
+    MSB_ASSIGN(const std::string content, request.get_string("text"));
+    std::vector<proto::NetEndpoint> upstreams = parse_resolv_conf(content);
+    if (default_upstreams_ && !upstreams.empty()) dns_->set_upstreams(std::move(upstreams));
   } else if (op == "observed") {
     out.field("rules", engine_->observed());
   } else {

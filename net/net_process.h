@@ -35,7 +35,8 @@ class NetProcess {
   //   {"op":"stats"} {"op":"flows"} {"op":"ports"} {"op":"ports_add","port":"8080:80"}
   //   {"op":"ports_remove","port":…}
   //   {"op":"policy","policy":{…}} {"op":"explain","target":"example.com:443","protocol":"tcp"}
-  //   {"op":"observed"}
+  //   {"op":"observed"} {"op":"resolv_conf","text":…}: the host's, for when the specification names no name
+  //   servers
   [[nodiscard]] Result<std::string> control(std::string_view request);
   // {"ports":[{"bind","host","guest","protocol"}…],"warnings":[…]}: what the supervisor is told at the start.
   [[nodiscard]] std::string ready_json() const;
@@ -47,6 +48,7 @@ class NetProcess {
   void capture(std::span<const ByteView> parts);
   void write_ports(JsonWriter& out, const std::vector<PortPublisher::Published>& ports) const;
   [[nodiscard]] Status replace_policy(const JsonView& request);
+  bool default_upstreams_ = false;  // the name servers are the host's
   SystemRandom random_;
   std::unique_ptr<FramePort> port_;
   std::unique_ptr<GuestLink> link_;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "net/net_sandbox.h"
 
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,14 +17,14 @@ namespace msb::net {
 namespace {
 
 // What one event loop over sockets needs, and what the C and C++ runtimes call beneath it.
-std::vector<confine::AllowedCall> allowed_calls(int etc_fd) {
+std::vector<confine::AllowedCall> allowed_calls() {
   constexpr std::uint64_t kWholeInt = 0xffffffff;
   constexpr std::uint64_t kTypeBits = 0xf;
-  std::vector<confine::AllowedCall> calls = {
+  return {
       // the loop
       {__NR_epoll_wait},
       {__NR_epoll_ctl},
-      {__NR_read},  // only when the name servers are read again
+      {__NR_read},  // only when work was posted to the loop
       {__NR_write},
       {__NR_writev},
       {__NR_close},
@@ -67,20 +66,11 @@ std::vector<confine::AllowedCall> allowed_calls(int etc_fd) {
       {__NR_tgkill},           // only in abort()
       {__NR_restart_syscall},  // only after SIGSTOP and SIGCONT
   };
-  // resolv.conf, to read, from the one directory that is left
-  if (etc_fd >= 0) {
-    const auto directory = static_cast<std::uint64_t>(etc_fd);
-    constexpr std::uint64_t kChanges = O_ACCMODE | O_CREAT | O_TRUNC;
-    const confine::ArgumentCheck below_etc{0, directory, kWholeInt};
-    const confine::ArgumentCheck to_read{2, O_RDONLY, kChanges};
-    calls.push_back({__NR_openat, {below_etc, to_read}});  // only when the name servers are read again
-  }
-  return calls;
 }
 
 }  // namespace
 
-Status confine_net_process(Confinement mode, int etc_fd) {
+Status confine_net_process(Confinement mode) {
   if (mode == Confinement::kOff) {
     MSB_WARN("running without confinement");
     return {};
@@ -91,13 +81,11 @@ Status confine_net_process(Confinement mode, int etc_fd) {
   confine::enter_namespaces({.mount = true, .ipc = true, .uts = true}, report);
   confine::enter_empty_root(report);
   confine::set_no_new_privileges(report);
-  std::vector<confine::PathRule> paths;
-  if (etc_fd >= 0) paths.push_back({etc_fd, confine::PathAccess::kRead});
-  confine::restrict_paths(paths, confine::TcpAccess::kAll, report);
+  confine::restrict_paths({}, confine::TcpAccess::kAll, report);
   confine::drop_capabilities(report);
   confine::set_limits({}, report);
   confine::forbid_dumps(report);
-  const auto program = confine::SeccompProgram::compile(allowed_calls(etc_fd));
+  const auto program = confine::SeccompProgram::compile(allowed_calls());
   report.add(confine::Layer::kSeccomp, program ? program->install() : Status(program.error()));
   if (report.complete()) return {};
   if (mode == Confinement::kRequire)

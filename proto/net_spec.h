@@ -37,6 +37,9 @@
 
 namespace msb::proto {
 
+// How much of the host's resolv.conf is looked at.
+inline constexpr std::size_t kMaxResolvConf = std::size_t{32} << 10;
+
 struct NetFamilySpec {
   IpAddress address;
   std::uint8_t prefix = 0;

@@ -5,13 +5,17 @@
 
 #include <array>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "proto/agent.h"
+#include "proto/net_spec.h"
 #include "vmm/helpers.h"
 
 namespace msb::vmm {
 namespace {
 constexpr std::size_t kMaxLine = 64 * 1024;
+constexpr Duration kResolvConfEvery = std::chrono::seconds(1);
 }  // namespace
 
 using proto::FrameType;
@@ -41,6 +45,7 @@ void NetLink::ask(std::string_view request, Answer answer) {
 
 void NetLink::on_frame(FrameStream&, const proto::Frame& frame) {
   if (frame.type() == FrameType::kReady) return;
+  if (frame.type() == FrameType::kEvent) return tell_resolv_conf();
   if (!waiting_.empty()) {
     const Answer answer = std::move(waiting_.front());
     waiting_.pop_front();
@@ -50,6 +55,23 @@ void NetLink::on_frame(FrameStream&, const proto::Frame& frame) {
   if (frame.type() != FrameType::kError) return;
   const auto error = proto::from_json<proto::ErrorReply>(as_text(frame.payload));
   if (error) failure_ = Error{errc_from_name(error->code), error->sys_errno, error->text};
+}
+
+// The file is replaced whenever the host changes its network; looking when a question is about to leave needs
+// no watch.
+void NetLink::tell_resolv_conf() {
+  const Instant now = loop_.now();
+  if (now - resolv_conf_at_ < kResolvConfEvery) return;
+  resolv_conf_at_ = now;
+  auto text = read_file("/etc/resolv.conf", proto::kMaxResolvConf);
+  if (!text || *text == resolv_conf_) return;
+  resolv_conf_ = std::move(text).value();
+  JsonWriter request;
+  request.begin_object().field("op", "resolv_conf").field("text", resolv_conf_).end_object();
+  ask(std::move(request).take(), [](FrameType type, std::string_view payload) {
+    if (type != FrameType::kReply)
+      MSB_WARN("msb-net and resolv.conf: %.*s", static_cast<int>(payload.size()), payload.data());
+  });
 }
 
 void NetLink::on_closed(FrameStream&, const std::string&) { FrameStream::dispose(loop_, std::move(stream_)); }

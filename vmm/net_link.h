@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// NetLink: the supervisor role's side of msb-net: requests on its control socket, answered in order, and the
-// lines of its audit stream, which go into a rotated file.
+// NetLink: the supervisor role's side of msb-net: requests on its control socket, answered in order, the
+// lines of its audit stream, which go into a rotated file, and the host's name servers, which msb-net cannot
+// read for itself.
 //
-// msb-net parses frames of the guest: what comes from it is bounded and only passed on, never acted on.
+// msb-net parses frames of the guest: what comes from it is bounded and only passed on. The one thing that it
+// can ask for is the host's resolv.conf.
 #pragma once
 
 #include <deque>
@@ -38,6 +40,7 @@ class NetLink final : private FrameStream::Events {
   void on_frame(FrameStream& stream, const proto::Frame& frame) override;
   void on_closed(FrameStream& stream, const std::string& why) override;
   void on_audit();
+  void tell_resolv_conf();
 
   EventLoop& loop_;
   std::unique_ptr<FrameStream> stream_;
@@ -46,7 +49,9 @@ class NetLink final : private FrameStream::Events {
   UniqueFd audit_;
   EventLoop::IoToken audit_token_;
   RotatedFile log_;
-  std::string partial_;  // of a line
+  std::string partial_;      // of a line
+  std::string resolv_conf_;  // as msb-net was last told
+  Instant resolv_conf_at_;
 };
 
 }  // namespace msb::vmm

@@ -136,6 +136,26 @@ def limits_hold(w, build):
         need(got < 6000000 and refused(w, "93.184.216.34", 7), "the byte budget ends it")
 
 
+def name_servers_follow_the_host(w, build):
+    """msb-net has no files: it asks the supervisor, whom this test plays, for the host's resolv.conf."""
+    with Net(w, build, dns={"upstreams": []}) as n:
+        n.control(op="resolv_conf", text="# made by a test\nnameserver 8.8.8.8 # the one\nsearch test\n")
+        need(lookup(w, "good.test") == (0, ["93.184.216.34"]), "a lookup by the name servers that it was told")
+        n.ctl.settimeout(1)
+        asked, deadline = None, time.monotonic() + 20
+        while asked is None:
+            need(time.monotonic() < deadline, "msb-net never asks for resolv.conf")
+            need(lookup(w, "h%d.many.test" % (time.monotonic() * 10 % 200))[0] == 0, "lookups go on")
+            with contextlib.suppress(TimeoutError):
+                asked = n.frame()
+        need(asked == (14, {"event": "resolv_conf"}), "an EVENT frame: %s" % (asked,))
+        n.control(op="resolv_conf", text="nothing of use\n")
+        need(lookup(w, "h0.many.test")[0] == 0 and lookup(w, "h1.many.test")[0] == 0, "a file without name servers changes nothing")
+    with Net(w, build) as n:
+        n.control(op="resolv_conf", text="nameserver 1.2.3.4\n")
+        need(lookup(w, "good.test")[0] == 0, "name servers of the specification's stay")
+
+
 def observe_mode_writes_the_list(w, build):
     with Net(w, build, policy={"default_egress": "deny", "observe": True}) as n:
         lookup(w, "good.test")
@@ -191,4 +211,4 @@ def real_servers(w, build):
             need(sh("cmp", out, os.path.join(site, "big"), check=False).returncode == 0, "curl fetched other bytes (vnet %s, mtu %d)" % (vnet, mtu))
 
 
-TESTS = [tcp_udp_icmp_over_both_families, a_capture_ends_at_its_limit, half_close_both_ways, refusals_are_true_and_quick, publishing, limits_hold, observe_mode_writes_the_list, many_flows_and_churn, real_servers]
+TESTS = [tcp_udp_icmp_over_both_families, a_capture_ends_at_its_limit, half_close_both_ways, refusals_are_true_and_quick, publishing, limits_hold, name_servers_follow_the_host, observe_mode_writes_the_list, many_flows_and_churn, real_servers]
