@@ -5,6 +5,7 @@
 lab_paths.py BUILD OUTPUT RUNS. Everything that is timed is copied into memory first: opening a file of the host makes the
 instruction clock jump.
 """
+import io
 import json
 import os
 import pathlib
@@ -12,9 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 
 from private_memory import private_kib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests/images"))
+from support import Image  # noqa: E402
 
 BUILD, OUTPUT, RUNS = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 TOP = pathlib.Path("/tmp/msb-bench")
@@ -24,7 +29,7 @@ ENV = {"PATH": "/usr/bin:/bin", "HOME": "/root", "MSB_HOME": str(TOP / "home")}
 
 
 def install():
-    for part in ("bin", "libexec", "share"):
+    for part in ("bin", "libexec", "share", "bench"):
         shutil.copytree(BUILD / part, TOP / part)
 
 
@@ -81,6 +86,25 @@ def boot_steps(name, began):
             "vmm_to_ready": (at["told_ns"] - at["started_ns"]) / 1e6}
 
 
+def many_layers(count):
+    """An image of so many layers, in the store as localhost/layers."""
+    tars = []
+    for n in range(count):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo(f"file{n}"))
+        tars.append(out.getvalue())
+    (TOP / "layers.tar").write_bytes(Image(tars).archive("localhost/layers"))
+    cost("load", "-q", "-i", str(TOP / "layers.tar"))
+
+
+def resolve(image):
+    """Milliseconds from a cached image's name to the table of its extents in the machine role's hands."""
+    done = subprocess.run([str(TOP / "bench/resolve_image"), ENV["MSB_HOME"], image], env=ENV, check=True, capture_output=True, text=True)
+    times = json.loads(done.stdout)
+    return sum(times[step] for step in ("resolve", "spec", "open", "hand")) / 1e6
+
+
 def main():
     samples = {}
 
@@ -92,6 +116,10 @@ def main():
     for _ in range(RUNS):
         shutil.rmtree(TOP / "home", ignore_errors=True)
         add("load_2mb_archive", cost("load", "-q", "-i", archive))
+    many_layers(100)
+    for key, image in (("resolve", IMAGE), ("resolve_100", "localhost/layers")):
+        for _ in range(RUNS):
+            add(key, resolve(image))
     cost("run", "-q", "--no-net", IMAGE, "--", "true")  # makes the cached empty disk
     settle()
     for _ in range(RUNS):

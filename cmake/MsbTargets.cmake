@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# How every room declares its targets: msb_library, msb_program, msb_tests, msb_fuzzers, msb_benches.
+# How every room declares its targets: msb_library, msb_executable, msb_program, msb_tests, msb_fuzzers, msb_benches.
 include(GNUInstallDirs)
 find_package(Threads REQUIRED)
 
@@ -67,11 +67,11 @@ function(msb_library name)
   endif()
 endfunction()
 
-# msb_program(NAME [EXCEPTIONS] [LIBEXEC] [STATIC] SOURCES ... DEPS ...): bin/NAME, or libexec/msb/NAME with LIBEXEC.
+# msb_executable(NAME [EXCEPTIONS] [STATIC] SOURCES ... DEPS ...): a program built as ours are, wherever it then goes.
 # STATIC for what starts on the hot path: loading the C++ library costs more than many a command does
 # (record 0091). Sanitizers and coverage need their runtimes, so those builds stay dynamic.
-function(msb_program name)
-  cmake_parse_arguments(ARG "EXCEPTIONS;LIBEXEC;STATIC" "" "SOURCES;DEPS" ${ARGN})
+function(msb_executable name)
+  cmake_parse_arguments(ARG "EXCEPTIONS;STATIC" "" "SOURCES;DEPS" ${ARGN})
   if(ARG_STATIC AND NOT MSB_SANITIZE AND NOT MSB_COVERAGE AND NOT MSB_FUZZ)
     # CMake would add -pie behind our -static-pie, which makes the program dynamic.
     unset(CMAKE_POSITION_INDEPENDENT_CODE)
@@ -85,6 +85,13 @@ function(msb_program name)
   if(NOT ARG_EXCEPTIONS)
     target_compile_options(${name} PRIVATE ${MSB_NO_EXCEPTIONS})
   endif()
+endfunction()
+
+# msb_program(NAME [EXCEPTIONS] [LIBEXEC] [STATIC] SOURCES ... DEPS ...): an executable that is installed, as bin/NAME or,
+# with LIBEXEC, libexec/msb/NAME.
+function(msb_program name)
+  cmake_parse_arguments(ARG "LIBEXEC" "" "" ${ARGN})
+  msb_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   if(ARG_LIBEXEC)
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${MSB_LIBEXECDIR})
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/msb)
