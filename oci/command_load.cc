@@ -7,8 +7,10 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "oci/commands.h"
 #include "oci/confine_parent.h"
+#include "oci/directory_tar.h"
 #include "oci/load.h"
 #include "oci/rootfs.h"
 
@@ -36,13 +38,28 @@ void print(const std::vector<LoadedImage>& images, bool json_output, bool quiet)
   }
 }
 
+Result<LoadedImage> load_stream(const Store& store, int fd, const ImageReference& name,
+                                const LoadOptions& options) {
+  FdStream input(fd);
+  return load_rootfs(store, input, name, options);
+}
+
+Result<LoadedImage> load_tree(const Store& store, int dir_fd, const ImageReference& name,
+                              const LoadOptions& options) {
+  DirectoryTar input(dir_fd, options.limits);
+  MSB_ASSIGN(LoadedImage image, load_rootfs(store, input, name, options));
+  if (input.sockets() != 0)
+    MSB_WARN("sockets left out: %llu", static_cast<unsigned long long>(input.sockets()));
+  return image;
+}
+
 }  // namespace
 
 Status load_command(const Arguments& arguments) {
   Options options(
       "load [-i FILE|DIRECTORY] [-t NAME]... [--rootfs NAME | --disk NAME] [--platform OS/ARCH] [-q] "
       "[--json]\n"
-      "(standard input without -i; --rootfs: the archive is a root file system, not an image;\n"
+      "(standard input without -i; --rootfs: the archive or directory is a root file system, not an image;\n"
       "--disk: the file is a raw or qcow2 disk image)");
   std::string input = "-";
   std::string platform;
@@ -78,6 +95,7 @@ Status load_command(const Arguments& arguments) {
   UniqueFd file;
   int fd = STDIN_FILENO;
   bool directory = false;
+  const std::string what = input == "-" ? "standard input" : input;
   if (input != "-") {
     MSB_ASSIGN(file, open_file(input, O_RDONLY));
     fd = file.get();
@@ -85,22 +103,24 @@ Status load_command(const Arguments& arguments) {
     if (::fstat(fd, &st) != 0) return sys_error("stat " + input);
     directory = S_ISDIR(st.st_mode);
   }
-  confine_parent(store.home(), directory ? fd : -1, Network::kNone);
+  confine_parent(store.home(), {directory ? fd : -1, directory && !rootfs.empty()}, Network::kNone);
   if (!rootfs.empty() || !disk.empty()) {
     MSB_ASSIGN(const ImageReference name, parse_image_reference(rootfs + disk));
-    if (directory || !tags.empty() || !name.digest.empty() || rootfs.empty() == disk.empty())
-      return make_error(
-          Errc::kInvalid,
-          "load --rootfs and --disk take one name and one file; tar -C DIRECTORY -c . | msb load ...");
-    auto image = disk.empty() ? load_rootfs(store, fd, name, load) : load_disk(store, fd, name, load);
-    if (!image) return std::move(image).error().with_context("load a root file system");
+    if (!tags.empty() || !name.digest.empty() || rootfs.empty() == disk.empty())
+      return make_error(Errc::kInvalid, "load takes one name, with --rootfs or with --disk");
+    if (directory && !disk.empty())
+      return make_error(Errc::kInvalid,
+                        "load --disk takes a disk image; %s is a directory: --rootfs takes it",
+                        input.c_str());
+    auto image = !disk.empty() ? load_disk(store, fd, name, load)
+                 : directory   ? load_tree(store, fd, name, load)
+                               : load_stream(store, fd, name, load);
+    if (!image) return std::move(image).error().with_context("load a root file system from " + what);
     print({*image}, json, quiet);
     return {};
   }
   auto images = directory ? load_directory(store, fd, load) : load_archive(store, fd, load);
-  if (!images)
-    return std::move(images).error().with_context("load " +
-                                                  (input == "-" ? std::string("standard input") : input));
+  if (!images) return std::move(images).error().with_context("load " + what);
   print(*images, json, quiet);
   return {};
 }

@@ -2,6 +2,7 @@
 #include "oci/confine_parent.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 
 #include "base/confine/confine.h"
 #include "base/file.h"
@@ -10,12 +11,19 @@
 #include "oci/commands.h"
 
 namespace msb::oci {
+namespace {
+constexpr rlim_t kMaxOpenFiles = 4096;
+constexpr std::uint32_t kReadAll = 1U << CAP_DAC_READ_SEARCH | 1U << CAP_SYS_ADMIN;
+}  // namespace
 
-void confine_parent(const std::string& home, int read_fd, Network network,
+void confine_parent(const std::string& home, ReadableDirectory directory, Network network,
                     const std::vector<std::string>& readable_files) {
   confine::Report report;
   confine::set_no_new_privileges(report);
-  confine::set_limits({}, report);
+  // A directory is walked with a descriptor for each level.
+  confine::set_limits(directory.fd >= 0 ? std::vector<std::pair<int, rlim_t>>{{RLIMIT_NOFILE, kMaxOpenFiles}}
+                                        : std::vector<std::pair<int, rlim_t>>{},
+                      report);
   std::vector<UniqueFd> opened;
   std::vector<confine::PathRule> rules;
   const auto allow = [&](const std::string& path, confine::PathAccess access) {
@@ -35,10 +43,11 @@ void confine_parent(const std::string& home, int read_fd, Network network,
       allow(path, confine::PathAccess::kRead);
     for (const std::string& path : readable_files) allow(path, confine::PathAccess::kRead);
   }
-  if (read_fd >= 0) rules.push_back({read_fd, confine::PathAccess::kRead});
+  if (directory.fd >= 0) rules.push_back({directory.fd, confine::PathAccess::kRead});
   confine::restrict_paths(
       rules, network == Network::kTcp ? confine::TcpAccess::kAll : confine::TcpAccess::kNone, report);
-  confine::drop_capabilities(report);  // root's: the store belongs to whoever runs this
+  // Root's: the store belongs to whoever runs this.
+  confine::drop_capabilities(report, directory.as_root ? kReadAll : 0);
   if (!report.complete()) MSB_INFO("confinement is incomplete: %s", report.missing_text().c_str());
 }
 

@@ -9,10 +9,15 @@
 namespace msb::oci {
 
 enum class Network : std::uint8_t { kNone, kTcp };
-// Landlock, no_new_privs and no capabilities for the whole process; single-threaded until then. `read_fd`: a
-// directory that may be read as well (an OCI layout), or -1. Open descriptors stay usable. What the kernel
-// lacks is only warned of.
-void confine_parent(const std::string& home, int read_fd, Network network,
+// A directory that may be read besides the store.
+struct ReadableDirectory {
+  int fd = -1;  // none
+  bool as_root =
+      false;  // by root whoever its files belong to, with their attributes of root's own (trusted.*)
+};
+// Landlock, no_new_privs and no capabilities (but for ReadableDirectory) for the whole process;
+// single-threaded until then. Open descriptors stay usable. What the kernel lacks is only warned of.
+void confine_parent(const std::string& home, ReadableDirectory directory, Network network,
                     const std::vector<std::string>& readable_files = {});
 
 }  // namespace msb::oci

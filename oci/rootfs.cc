@@ -41,11 +41,10 @@ Result<LoadedImage> publish(const Store& store, Image& image, const ImageReferen
 
 }  // namespace
 
-Result<LoadedImage> load_rootfs(const Store& store, int fd, const ImageReference& reference,
+Result<LoadedImage> load_rootfs(const Store& store, ByteStream& input, const ImageReference& reference,
                                 const LoadOptions& options) {
   MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));
   store.sweep_temp();
-  FdStream input(fd);
   MSB_ASSIGN(const LayerSummary layer, stage_layer(store, input, "", {options.limits, options.unpacker}));
   if (layer.entries == 0) return make_error(Errc::kProtocol, "the archive holds no files");
   const std::string diff_id = "sha256:" + layer.diff_id_hex;

@@ -122,7 +122,7 @@ Status landlock(const std::vector<PathRule>& rules, TcpAccess tcp) {
               "landlock_restrict_self");
 }
 
-Status empty_capabilities() {
+Status empty_capabilities(std::uint32_t kept) {
   // The bounding set can only be emptied with CAP_SETPCAP; without it there is nothing to gain from it
   // either, since no_new_privs keeps execve from granting.
   for (unsigned long capability = 0; capability < 64; ++capability) {
@@ -131,8 +131,13 @@ Status empty_capabilities() {
   static_cast<void>(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
   __user_cap_header_struct header{};
   header.version = _LINUX_CAPABILITY_VERSION_3;
-  const __user_cap_data_struct none[2] = {};
-  return call(static_cast<int>(::syscall(SYS_capset, &header, none)), "capset");
+  __user_cap_data_struct left[2] = {};
+  if (kept != 0) {
+    __user_cap_data_struct now[2] = {};
+    MSB_TRY(call(static_cast<int>(::syscall(SYS_capget, &header, now)), "capget"));
+    left[0].permitted = left[0].effective = now[0].permitted & kept;
+  }
+  return call(static_cast<int>(::syscall(SYS_capset, &header, left)), "capset");
 }
 
 }  // namespace
@@ -198,7 +203,9 @@ void set_no_new_privileges(Report& report) {
   report.add(Layer::kNoNewPrivileges, call(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs"));
 }
 
-void drop_capabilities(Report& report) { report.add(Layer::kCapabilities, empty_capabilities()); }
+void drop_capabilities(Report& report, std::uint32_t kept) {
+  report.add(Layer::kCapabilities, empty_capabilities(kept));
+}
 
 void set_limits(const std::vector<std::pair<int, rlim_t>>& limits, Report& report) {
   Status status;

@@ -83,8 +83,10 @@ void restrict_paths(const std::vector<PathRule>& rules, TcpAccess tcp, Report& r
 
 // PR_SET_NO_NEW_PRIVS.
 void set_no_new_privileges(Report& report);
-// Empties the permitted, effective, inheritable, ambient and bounding sets.
-void drop_capabilities(Report& report);
+// Empties the permitted, effective, inheritable, ambient and bounding sets. Of the first two what is there of
+// `kept` (bits by the numbers of the first 32 capabilities) stays; programs started from here have nothing
+// all the same.
+void drop_capabilities(Report& report, std::uint32_t kept = 0);
 // Soft and hard limits, e.g. {RLIMIT_NOFILE, 64}. Core dumps are always limited to nothing. A limit that
 // would have to be raised is left as it is.
 void set_limits(const std::vector<std::pair<int, rlim_t>>& limits, Report& report);

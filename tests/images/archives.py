@@ -6,7 +6,8 @@ import json
 import os
 import tarfile
 
-from support import Image, Store, check, digest, equal, need, run, tar_of, zstd
+import torture
+from support import Image, Skipped, Store, check, digest, equal, need, run, tar_of, zstd
 
 SMALL = tar_of([({"name": "etc/", "type": tarfile.DIRTYPE, "mode": 0o755}, b""),
                 ({"name": "etc/motd", "mode": 0o644}, b"hello\n")])
@@ -146,6 +147,43 @@ def case_a_root_file_system_as_a_tar(scratch):
     run("skopeo", "inspect", f"oci-archive:{path}")
     store.refused("load", "--rootfs", "empty:1", stdin=bytes(10240), says="holds no files")
     store.refused("load", "--rootfs", "junk:1", stdin=b"junk" * 1000, says="checksum")
+
+
+def case_a_directory_as_a_root(scratch):
+    """Its layer, saved again and unpacked by GNU tar, is the directory."""
+    if os.geteuid() != 0:
+        raise Skipped("only root can make devices")
+    tree = f"{scratch}/tree"
+    os.makedirs(tree)
+    run("tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "-f", "-", "-C", tree, stdin=torture.base_layer())
+    store = Store(scratch)
+    store.run("load", "--rootfs", "tree:1", "-i", tree)
+    digest_of_tree = store.record("tree:1")["manifest_digest"]
+    store.run("load", "--rootfs", "again:1", "-i", tree)
+    equal("digest", store.record("again:1")["manifest_digest"], digest_of_tree)
+    layout = f"{scratch}/layout"
+    os.makedirs(layout)
+    run("tar", "-x", "-f", "-", "-C", layout, stdin=store.run("save", "tree:1"))
+    os.makedirs(f"{scratch}/back")
+    layer = store.record("tree:1")["layers"][0]["diff_id"][7:]
+    run("tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=user.*", "-f", f"{layout}/blobs/sha256/{layer}", "-C", f"{scratch}/back")
+    lines = torture.differences(torture.describe(f"{scratch}/back"), torture.describe(tree))
+    check(not lines, "back / there:\n  " + "\n  ".join(lines))
+    store.sound()
+
+
+def case_directories_that_are_no_root(scratch):
+    store = Store(scratch)
+    os.makedirs(f"{scratch}/tree")
+    store.refused("load", "--rootfs", "bad:1", "-i", f"{scratch}/tree", says="the directory is empty")
+    with open(f"{scratch}/tree/.wh.file", "w"):
+        pass
+    store.refused("load", "--rootfs", "bad:1", "-i", f"{scratch}/tree", says='".wh.file"')
+    store.refused("load", "--rootfs", "bad:1", "--max-entries", "1", "-i", f"{scratch}", says="more than 1")
+    done = store.call("load", "--disk", "bad:1", "-i", f"{scratch}/tree")
+    check(b"is a directory: --rootfs takes it" in done.stderr, Store.said(done))
+    equal("images", store.images(), [])
+    equal("left in tmp/", os.listdir(f"{store.home}/images/tmp"), [])
 
 
 def case_list_tag_remove_prune(scratch):

@@ -69,6 +69,22 @@ def case_one_layer_as_tar_unpacks_it(scratch):
     compare(seen(scratch, Image([tar]), "one"), expected)
 
 
+def case_a_directory_as_it_is(scratch):
+    """All of it, root's own attributes too; and the same as tar packs it."""
+    store = Store(scratch)
+    with disk_with_attributes() as work:
+        run("tar", "-x", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "-f", "-", "-C", work, stdin=torture.base_layer())
+        expected = torture.describe(work)
+        store.run("load", "--rootfs", "walked:1", "-i", work)
+        packed = run("tar", "-c", "--xattrs", "--xattrs-include=*", "--format=posix", "-S", "-C", work, ".")
+    store.run("load", "--rootfs", "packed:1", stdin=packed)
+    for name in ("walked", "packed"):
+        disk = store.root_disk(f"{name}:1", f"{scratch}/{name}.erofs")
+        run("fsck.erofs", disk)
+        with mounted(disk, f"{scratch}/{name}.root") as root:
+            compare(torture.describe(root), expected)
+
+
 def case_three_layers_as_umoci_unpacks_them(scratch):
     need("umoci")
     image = Image([torture.base_layer(for_go=True), *torture.upper_layers()], lambda tar: gzip.compress(tar, 1))

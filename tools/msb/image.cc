@@ -78,7 +78,7 @@ const Verb kImageVerb = {"image",
                          "  rm IMAGE...             remove\n"
                          "  prune                   remove what nothing uses\n"
                          "  pull IMAGE              fetch\n"
-                         "  load [-i FILE]          read an archive\n"
+                         "  load [-i PATH]          read an archive, a root file system or a disk image\n"
                          "  save IMAGE... [-o FILE] write an archive\n"
                          "  tag IMAGE NAME          give it another name",
                          {},
@@ -100,9 +100,12 @@ const Verb kPullVerb = {"pull",
 const Verb kLoadVerb = {"load",
                         "",
                         Group::kImages,
-                        "Read images from an archive",
-                        "[-i FILE] [-t NAME]",
-                        "Examples:\n  docker save app | msb load",
+                        "Read images from an archive, a directory or a disk image",
+                        "[-i PATH] [-t NAME | --rootfs NAME | --disk NAME]",
+                        "Examples:\n"
+                        "  docker save app | msb load\n"
+                        "  msb load --rootfs app -i ./tree     # a root file system\n"
+                        "  msb load --disk app -i disk.qcow2   # ext4 or squashfs",
                         {},
                         Words::kCommandLast,
                         kExitFailure,

@@ -374,8 +374,10 @@ Result<SpecFlags> spec_from_flags(const Parsed& args) {
   if (!args.positionals.empty()) out.spec.image = args.positionals.front();
   if (out.spec.image.empty()) return usage_error("no image is given");
   if (looks_like_path(out.spec.image)) {
-    return usage_error("\"" + out.spec.image +
-                       "\" is a path: load an image archive with msb load -i FILE first");
+    return usage_error(
+        "\"" + out.spec.image +
+        "\" is a path; make an image of it first: msb load -i ARCHIVE, msb load --rootfs NAME -i "
+        "DIRECTORY or msb load --disk NAME -i FILE");
   }
   if (out.spec.init && out.spec.init->path.empty())
     return usage_error("--init-arg and --init-env need --init");
