@@ -105,7 +105,11 @@ Result<std::string> file_system_of(const Block& first) {
   }
   if (has(first, 0, "hsqs")) return std::string("squashfs");
   if (has(first, 512, "EFI PART") || (first[510] == 0x55 && first[511] == 0xaa))
-    return no_root("it has a partition table; give the one partition's file system");
+    return no_root(
+        "it has a partition table; take the root's partition out of it: sfdisk -l -o "
+        "Device,Start,Sectors,Type "
+        "FILE (of a qcow2 after qemu-img convert -O raw), then dd if=FILE of=root.img bs=512 skip=START "
+        "count=SECTORS conv=sparse");
   if (has(first, 0, "XFSB"))
     return no_root(
         "its file system is XFS, which the guest's kernel has not; ext2 to ext4 and squashfs it has");

@@ -87,8 +87,20 @@ def case_a_damaged_disk_is_found(scratch):
     check(b"damaged disks/" in done.stdout, done.stdout.decode())
 
 
+def partitioned(path, file_system, label, kind):
+    """A disk with a table and one partition that holds `file_system`."""
+    size = os.path.getsize(file_system)
+    with open(path, "wb") as out:
+        out.truncate(size + 4 * MIB)
+    run("/usr/sbin/sfdisk", "-q", path, stdin=f"label: {label}\nstart=2048, size={size // 512}, type={kind}\n".encode())
+    with open(path, "r+b") as out, open(file_system, "rb") as content:
+        out.seek(2048 * 512)
+        out.write(content.read())
+
+
 def case_what_cannot_be_a_root_says_why(scratch):
     need("qemu-img")
+    need("sfdisk")
     raw = make_ext4(f"{scratch}/raw", make_tree(scratch))
     store = Store(scratch)
 
@@ -126,6 +138,18 @@ def case_what_cannot_be_a_root_says_why(scratch):
         file.seek(510)
         file.write(b"\x55\xaaEFI PART")
     refused(nothing, "partition table")
+    with open(nothing, "r+b") as file:
+        file.write(bytes(1024))
+    for kind, label in (("dos", "83"), ("gpt", "linux")):
+        partitioned(nothing, raw, kind, label)
+        refused(nothing, "dd if=FILE")
+        # What the message says leads to a root.
+        _, start, sectors, *_ = run("/usr/sbin/sfdisk", "-l", "-q", "-o", "Device,Start,Sectors,Type", nothing).decode().splitlines()[1].split()
+        run("dd", f"if={nothing}", f"of={scratch}/part", "bs=512", f"skip={start}", f"count={sectors}", "conv=sparse", "status=none")
+        store.run("load", "--disk", "part:1", "-i", f"{scratch}/part")
+        [disk] = store.extents(store.record("part:1")["manifest_digest"])
+        with open(disk, "rb") as ours, open(raw, "rb") as theirs:
+            check(ours.read() == theirs.read(), f"{kind}: the partition is another one")
     os.truncate(nothing, 100)
     refused(nothing, "smaller than a block")
     store.refused("load", "--disk", "bad:1", "--max-layer-size", "1M", "-i", raw, says="holds more than")
