@@ -14,7 +14,7 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from support import Failed, Skipped, scratch_directory  # noqa: E402
 
-GROUPS = ["archives", "differential", "hostile_layers", "disks", "disk_roots", "registry", "hostile_registry", "robust", "guest"]
+GROUPS = ["archives", "differential", "hostile_layers", "disks", "disk_roots", "registry", "hostile_registry", "robust", "guest", "debian"]
 
 
 def main():
