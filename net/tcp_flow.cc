@@ -34,8 +34,7 @@ TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, Kind kind, Flo
       kind_(kind),
       record_(std::move(record)),
       connection_(config(), service.budget_, syn, initial, service.loop_.now()),
-      syn_sequence_(syn.sequence),
-      self_(std::make_shared<TcpFlow*>(this)) {}
+      syn_sequence_(syn.sequence) {}
 
 TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd client, FlowRecord record,
                  std::uint32_t initial)
@@ -45,13 +44,12 @@ TcpFlow::TcpFlow(TcpService& service, const TcpService::Key& key, UniqueFd clien
       record_(std::move(record)),
       connection_(config(), service.budget_, initial, service.loop_.now()),
       socket_(std::move(client)),
-      phase_(Phase::kOpen),
-      self_(std::make_shared<TcpFlow*>(this)) {
+      phase_(Phase::kOpen) {
   tune_stream(socket_.get());
 }
 
 TcpFlow::~TcpFlow() {
-  *self_ = nullptr;
+  if (self_) *self_ = nullptr;
   close_socket(false);
   service_.counters_.retransmits += connection_.retransmits();
 }
@@ -194,7 +192,8 @@ void TcpFlow::on_socket(std::uint32_t events) {
     case Phase::kClosed:
       return;
     case Phase::kDialing: {
-      const int error = take_socket_error(socket_.get());
+      // A failure is always reported as one, so that success needs no question.
+      const int error = (events & (EPOLLERR | EPOLLHUP)) != 0 ? take_socket_error(socket_.get()) : 0;
       if (error != 0)
         dial_failed(error);
       else if ((events & EPOLLOUT) != 0)
@@ -211,12 +210,13 @@ void TcpFlow::on_socket(std::uint32_t events) {
         if (!dead_ && held_.empty()) connection_.host_writable(service_.loop_.now(), *this);
       }
       if (!dead_ && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 && (interest_ & EPOLLIN) != 0)
-        read_host();
+        read_host((events & EPOLLRDHUP) != 0);
       break;
   }
 }
 
-void TcpFlow::read_host() {
+// `ended`: the end of the stream is there too, behind what is left of it.
+void TcpFlow::read_host(bool ended) {
   for (int round = 0; round < kReadsPerEvent && !dead_; ++round) {
     const MutableBytes room = connection_.host_buffer();
     if (room.empty()) {
@@ -245,7 +245,7 @@ void TcpFlow::read_host() {
     } else {
       connection_.host_received(count, now, *this);
     }
-    if (count < room.size()) return;
+    if (count < room.size() && !ended) return;
   }
 }
 
@@ -398,12 +398,14 @@ void TcpFlow::deliver_eof() {
   }
   // What the guard has not passed by now is half a request; it goes nowhere.
   shut_ = true;
+  if (connection_.guest_has_all()) return;  // both directions are over: the socket is closed next
   (void)::shutdown(socket_.get(), SHUT_WR);
 }
 
 void TcpFlow::feed_dns() {
   if (feeding_) return;  // a reply from the cache came at once: the loop below goes on
   feeding_ = true;
+  if (!self_) self_ = std::make_shared<TcpFlow*>(this);
   while (inspect_.size() >= 2 && dns_open_ < kMaxDnsAtOnce) {
     const std::size_t length = static_cast<std::size_t>(inspect_[0] << 8 | inspect_[1]);
     if (inspect_.size() - 2 < length) break;
@@ -472,9 +474,9 @@ void TcpFlow::settle() {
       wanted = EPOLLOUT;
     } else if (phase_ == Phase::kProxy) {
       wanted = EPOLLIN | (held_.empty() ? 0U : std::uint32_t{EPOLLOUT});
-    } else if (phase_ == Phase::kOpen && connection_.state() == Connection::State::kOpen) {
+    } else if (phase_ == Phase::kOpen) {
       if (!connection_.host_eof_seen() && !connection_.send_buffer_full() && !starved_until_)
-        wanted |= EPOLLIN;
+        wanted |= EPOLLIN | EPOLLRDHUP;
       const bool inspector_waits = guard_ && guard_->waits_for_server();
       if (!held_.empty() || (connection_.wants_host_writable() && !inspector_waits)) wanted |= EPOLLOUT;
     }

@@ -61,7 +61,7 @@ class TcpFlow final : public ConnectionIo {
   void on_connected();
   void on_proxy(std::uint32_t events);
   void dial_failed(int error);
-  void read_host();
+  void read_host(bool ended);
   void flush_held();
   void inspect();
   void conclude(const Sniff& sniff);
@@ -95,7 +95,7 @@ class TcpFlow final : public ConnectionIo {
   std::uint16_t target_port_ = 0;
   Bytes inspect_;                   // the guest's bytes not judged yet
   Bytes held_;                      // judged, waiting for the socket
-  std::shared_ptr<TcpFlow*> self_;  // for replies that may outlive the flow
+  std::shared_ptr<TcpFlow*> self_;  // for replies that may outlive the flow; made for the first
   int dns_open_ = 0;
 };
 

@@ -186,7 +186,7 @@ void Connection::close_if_done(ConnectionIo& io) {
 }
 
 MutableBytes Connection::host_buffer() {
-  if (state_ != State::kOpen || host_eof_ || send_.size() >= send_.target()) return {};
+  if (state_ == State::kDialing || state_ == State::kClosed || host_eof_ || send_buffer_full()) return {};
   return send_.reserve();
 }
 
@@ -388,6 +388,7 @@ void Connection::on_segment_syn_sent(const TcpSegment& segment, Instant now, Con
   state_ = State::kOpen;
   send_ack(io);
   io.opened();
+  transmit(now, io);
 }
 
 // Returns false if nothing more of the segment may be used.

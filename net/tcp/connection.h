@@ -92,7 +92,8 @@ class Connection {
   void reset(ConnectionIo& io);
   // Ends without a word to the guest (an ICMP error tells it instead).
   void forget(ConnectionIo& io);
-  // Room for bytes towards the guest; empty when full, closed or not open yet.
+  // Room for bytes towards the guest; empty when full or closed. Before the guest has answered there is room
+  // for one piece, which waits for it: a host that speaks first is heard without asking twice.
   [[nodiscard]] MutableBytes host_buffer();
   void host_received(std::size_t count, Instant now, ConnectionIo& io);
   void host_eof(Instant now, ConnectionIo& io);
@@ -110,11 +111,15 @@ class Connection {
   // Bytes wait that deliver() did not take.
   [[nodiscard]] bool wants_host_writable() const { return !pending_.empty() && !gathering_; }
   // host_buffer() would be empty only because memory or window is used up.
-  [[nodiscard]] bool send_buffer_full() const { return send_.size() >= send_.target(); }
+  [[nodiscard]] bool send_buffer_full() const {
+    return send_.size() >= (state_ == State::kOpen ? send_.target() : 1);
+  }
   // Data could be sent if can_send() were true.
   [[nodiscard]] bool wants_output() const;
   [[nodiscard]] bool host_eof_seen() const { return host_eof_; }
   [[nodiscard]] bool guest_fin_seen() const { return guest_fin_; }
+  // The guest has acknowledged all there will ever be.
+  [[nodiscard]] bool guest_has_all() const { return fin_acked_; }
   [[nodiscard]] std::size_t buffered() const { return pending_.size() + send_.size(); }
   [[nodiscard]] std::uint64_t retransmits() const { return retransmits_; }
 

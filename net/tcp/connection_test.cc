@@ -365,5 +365,52 @@ TEST(Connection, SmallSegmentsOfABatch_AreDeliveredOnceAndTogether) {
   EXPECT_EQ(budget.used, 0U);
 }
 
+// What a host says before the guest has answered waits for the guest, one piece of it, and then goes first.
+TEST(ConnectionEarlyData, AHostThatSpeaksFirstIsHeardBeforeTheGuestAnswers) {
+  class Io final : public ConnectionIo {
+   public:
+    void send_segment(const TcpOutput& out) override {
+      flags.push_back(out.flags);
+      for (const ByteView part : out.payload) text.append(part.begin(), part.end());
+    }
+    bool can_send() const override { return true; }
+    std::size_t deliver(ByteView bytes) override { return bytes.size(); }
+    void deliver_eof() override {}
+    void opened() override {}
+    void aborted() override {}
+    void finished() override {}
+    std::vector<std::uint8_t> flags;
+    std::string text;
+  } io;
+  BufferBudget budget;
+  TcpSegment syn;
+  syn.sequence = 100;
+  syn.flags = kTcpSyn;
+  syn.window = 65000;
+  Connection connection({}, budget, syn, 5000, Instant{1});
+  EXPECT_TRUE(connection.host_buffer().empty()) << "while the host is being dialled";
+  connection.host_connected(Instant{2}, io);
+  const MutableBytes room = connection.host_buffer();
+  ASSERT_GE(room.size(), 5U);
+  std::copy_n("hello", 5, room.begin());
+  connection.host_received(5, Instant{3}, io);
+  EXPECT_TRUE(connection.send_buffer_full());
+  EXPECT_TRUE(connection.host_buffer().empty());
+  connection.host_eof(Instant{3}, io);
+  EXPECT_EQ(io.text, "");
+  TcpSegment ack;
+  ack.sequence = 101;
+  ack.acknowledgment = 5001;
+  ack.flags = kTcpAck;
+  ack.window = 65000;
+  connection.on_segment(ack, Instant{4}, io);
+  EXPECT_EQ(io.text, "hello");
+  EXPECT_NE(io.flags.back() & kTcpFin, 0);
+  EXPECT_FALSE(connection.guest_has_all());
+  ack.acknowledgment = 5007;
+  connection.on_segment(ack, Instant{5}, io);
+  EXPECT_TRUE(connection.guest_has_all());
+}
+
 }  // namespace
 }  // namespace msb::net
