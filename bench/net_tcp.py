@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Bulk TCP through msb-net and through passt, behind the same TAP bridge, in one run: iperf3 both ways.
+"""TCP through msb-net and through passt, behind the same TAP bridge, in one run: iperf3 both ways, and new connections.
 
-bench/net_tcp.py --build DIR [--seconds N]: one JSON line per backend, MTU and direction. Needs root. The rate is the whole
-chain's, and means little on a busy machine; the backend's own processor time for each gigabyte is steadier.
+bench/net_tcp.py --build DIR [--seconds N] [--connections N]: JSON lines per backend and MTU, one for each direction and one for
+connections (one after the other: a hundred bytes there and back, then closed). Needs root. The rates are the whole chain's, and
+mean little on a busy machine; the backend's own processor time for each gigabyte or connection is steadier.
 """
 import argparse
 import json
@@ -18,16 +19,33 @@ here = os.path.dirname(os.path.abspath(__file__))
 ap = argparse.ArgumentParser()
 ap.add_argument("--build", required=True)
 ap.add_argument("--seconds", type=int, default=4)
+ap.add_argument("--connections", type=int, default=2000)
 args = ap.parse_args()
 
 sys.path.insert(0, os.path.join(here, "../tests/net"))
+from clients import dial  # noqa: E402
+from servers import echo, serve_tcp  # noqa: E402
 from world import Net, World, sh  # noqa: E402
+
+ECHO = 7
 
 
 def iperf(w, reverse):
     out = sh("iperf3", "-J", "-c", "93.184.216.34", "-t", str(args.seconds), *(["-R"] if reverse else []), ns=w.guest, timeout=60, check=False).stdout
     end = json.loads(out)["end"]
     return end["sum_received"]["bits_per_second"] / 1e9, end["sum_received"]["bytes"] / 1e9
+
+
+def connect_again_and_again(w):
+    """Connections a second."""
+    began = time.monotonic()
+    for _ in range(args.connections):
+        with dial(w.guest, "93.184.216.34", ECHO) as s:
+            s.sendall(bytes(100))
+            left = 100
+            while left > 0:
+                left -= len(s.recv(left))
+    return args.connections / (time.monotonic() - began)
 
 
 def cpu_seconds(pid):
@@ -66,6 +84,7 @@ tmp = tempfile.mkdtemp(prefix="msb-bench-")
 w = World(tmp)
 try:
     w.spawn(w.world, "iperf3", "-s", "-B", "93.184.216.34", stdout=subprocess.DEVNULL)
+    serve_tcp(w.world, "93.184.216.34", ECHO, echo)
     time.sleep(0.5)
     for mtu in (65520, 1500):
         for name, make in (("msb-net", lambda: Net(w, args.build, mtu=mtu)), ("msb-net+vnet", lambda: Net(w, args.build, mtu=mtu, vnet=True)), ("passt", lambda: Passt(w, mtu))):
@@ -77,6 +96,11 @@ try:
                     used = cpu_seconds(n.p.pid) - began
                     print(json.dumps({"backend": name, "mtu": mtu, "direction": "to_guest" if reverse else "from_guest",
                                       "gbit_s": round(rate, 2), "cpu_s_per_gb": round(used / moved, 2)}), flush=True)
+                began = cpu_seconds(n.p.pid)
+                rate = connect_again_and_again(w)
+                used = cpu_seconds(n.p.pid) - began
+                print(json.dumps({"backend": name, "mtu": mtu, "connections_s": round(rate),
+                                  "cpu_us_per_connection": round(used / args.connections * 1e6)}), flush=True)
             finally:
                 n.close()
 finally:
