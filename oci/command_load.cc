@@ -103,7 +103,8 @@ Status load_command(const Arguments& arguments) {
     if (::fstat(fd, &st) != 0) return sys_error("stat " + input);
     directory = S_ISDIR(st.st_mode);
   }
-  confine_parent(store.home(), {directory ? fd : -1, directory && !rootfs.empty()}, Network::kNone);
+  confine_parent(store.home(), Job::kLoad,
+                 {.readable_fd = directory ? fd : -1, .as_root = directory && !rootfs.empty()});
   if (!rootfs.empty() || !disk.empty()) {
     MSB_ASSIGN(const ImageReference name, parse_image_reference(rootfs + disk));
     if (!tags.empty() || !name.digest.empty() || rootfs.empty() == disk.empty())

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "oci/catalog.h"
 #include "oci/commands.h"
+#include "oci/confine_parent.h"
 #include "oci/save.h"
 #include "oci/unpack_disk.h"
 
@@ -38,6 +39,19 @@ Result<std::vector<SavedImage>> choose(const Catalog& catalog, const std::vector
   return images;
 }
 
+// Complete under another name first: no half archive is left behind under the one that was asked for.
+Status save_file(const Store& store, const std::vector<SavedImage>& images, int dir_fd,
+                 const std::string& name, const Limits& limits) {
+  const std::string temporary = name + ".tmp." + std::to_string(::getpid());
+  MSB_ASSIGN(const UniqueFd fd, open_at(dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL, 0666));
+  Status status = save_images(store, images, fd.get(), limits);
+  if (status.ok() && ::fdatasync(fd.get()) != 0) status = sys_error("sync");
+  if (status.ok() && ::renameat(dir_fd, temporary.c_str(), dir_fd, name.c_str()) != 0)
+    status = sys_error("rename");
+  if (!status.ok()) ::unlinkat(dir_fd, temporary.c_str(), 0);
+  return status;
+}
+
 // `path` is named by the content it must have.
 Status verify_disk(const Store& store, const std::string& path, const Limits& limits) {
   MSB_ASSIGN(const UniqueFd file, open_at(store.images_fd(), path, O_RDONLY));
@@ -58,23 +72,26 @@ Status save_command(const Arguments& arguments) {
   if (output == "-" && ::isatty(STDOUT_FILENO) == 1)
     return make_error(Errc::kInvalid, "save: an archive is not for a terminal; use -o FILE or a pipe");
   MSB_ASSIGN(const Store store, open_store());
+  // Once confined, this process finds no path outside the store: what it writes to is opened first.
+  UniqueFd stream;
+  UniqueFd directory;
+  struct stat st {};
+  if (output == "-") {
+    stream = UniqueFd(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0));
+    if (!stream) return sys_error("save to standard output");
+  } else if (::stat(output.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {  // a pipe or device: as it is
+    MSB_ASSIGN(stream, open_file(output, O_WRONLY));
+  } else {
+    MSB_ASSIGN(directory, open_file(parent_path(output), O_PATH | O_DIRECTORY));
+  }
+  confine_parent(store.home(), Job::kSave, {.writable_fd = directory.get()});
   MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));
   MSB_ASSIGN(const Catalog catalog, read_catalog(store));
   MSB_ASSIGN(const auto images, choose(catalog, options.positional()));
-  if (output == "-") return save_images(store, images, STDOUT_FILENO, limits);
-  struct stat st {};
-  if (::stat(output.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {  // a pipe or device: written as it is
-    MSB_ASSIGN(const UniqueFd fd, open_file(output, O_WRONLY));
-    return save_images(store, images, fd.get(), limits).with_context("save " + output);
-  }
-  // Complete under another name first: no half archive is left behind under the one that was asked for.
-  const std::string temporary = output + ".tmp." + std::to_string(::getpid());
-  MSB_ASSIGN(const UniqueFd fd, open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0666));
-  Status status = save_images(store, images, fd.get(), limits);
-  if (status.ok() && ::fdatasync(fd.get()) != 0) status = sys_error("sync");
-  if (status.ok() && ::rename(temporary.c_str(), output.c_str()) != 0) status = sys_error("rename");
-  if (!status.ok()) ::unlink(temporary.c_str());
-  return std::move(status).with_context("save " + output);
+  const auto context = "save " + output;
+  if (stream) return save_images(store, images, stream.get(), limits).with_context(context);
+  return save_file(store, images, directory.get(), output.substr(output.rfind('/') + 1), limits)
+      .with_context(context);
 }
 
 Status verify_command(const Arguments& arguments) {

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/confine/confine.h"
-#include "base/confine/seccomp.h"
 #include "base/file.h"
 #include "base/image_reference.h"
 #include "base/json.h"
@@ -24,50 +23,6 @@ constexpr int kBlobFd = 3, kSplitFd = 4, kScratchFd = 5, kAnswerFd = 6;
 constexpr std::size_t kMaxAnswer = 64U << 10;
 constexpr std::size_t kCopyBuffer = 256U << 10;
 
-// What the unpacker's two threads do, and the C and C++ runtimes beneath them.
-std::vector<confine::AllowedCall> allowed_calls() {
-  // What pthread_create asks for, and nothing else: no processes, no namespaces.
-  constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                                         CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
-                                         CLONE_CHILD_CLEARTID;
-  return {
-      {__NR_read},
-      {__NR_write},
-      {__NR_pwrite64},
-      {__NR_pread64},  // only when a layer's table is read back
-      {__NR_lseek},    // only when a layer's table is read back
-      {__NR_ftruncate},
-      {__NR_fstat},       // only before a file is mapped
-      {__NR_newfstatat},  // only before a file is mapped
-      {__NR_close},       // only at a failure
-      {__NR_brk},
-      // Memory, but never executable memory.
-      {__NR_mmap, {{2, 0, PROT_EXEC}}},
-      {__NR_munmap},
-      {__NR_mremap},  // only when a large vector grows
-      {__NR_madvise},
-      {__NR_mprotect, {{2, 0, PROT_EXEC}}},
-      {__NR_futex},
-      // The second thread. clone3 keeps its flags in memory, where no filter can look: without it the C
-      // library uses clone.
-      {__NR_clone3, {}, ENOSYS},
-      {__NR_clone, {{0, kThreadFlags}}},
-      {__NR_set_robust_list},
-      {__NR_rseq},
-      {__NR_sched_getaffinity},  // only where malloc asks for the number of processors
-      {__NR_clock_gettime},      // only where the vDSO has no clock
-      {__NR_getrandom},          // only when malloc makes its first key
-      {__NR_exit},
-      {__NR_exit_group},
-      {__NR_rt_sigaction},
-      {__NR_rt_sigprocmask},
-      {__NR_restart_syscall},  // only after SIGSTOP and SIGCONT
-      {__NR_getpid},           // only in abort()
-      {__NR_gettid},           // only in abort()
-      {__NR_tgkill},           // only in abort()
-  };
-}
-
 void confine_child() {
   confine::Report report;
   confine::set_no_new_privileges(report);
@@ -75,7 +30,7 @@ void confine_child() {
   confine::drop_capabilities(report);
   confine::set_limits({{RLIMIT_NOFILE, 16}}, report);
   confine::forbid_dumps(report);
-  const auto program = confine::SeccompProgram::compile(allowed_calls());
+  const auto program = confine::SeccompProgram::compile(unpacker_calls());
   report.add(confine::Layer::kSeccomp, program ? program->install() : Status(program.error()));
   if (!report.complete())
     MSB_WARN("layers are unpacked with less confinement: %s", report.missing_text().c_str());
@@ -186,6 +141,50 @@ Result<JsonDocument> finish_worker(Worker& worker) {
 }
 
 }  // namespace
+
+// What the unpacker's two threads do, and the C and C++ runtimes beneath them.
+std::vector<confine::AllowedCall> unpacker_calls() {
+  // What pthread_create asks for, and nothing else: no processes, no namespaces.
+  constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                                         CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
+                                         CLONE_CHILD_CLEARTID;
+  return {
+      {__NR_read},
+      {__NR_write},
+      {__NR_pwrite64},
+      {__NR_pread64},  // only when a layer's table is read back
+      {__NR_lseek},    // only when a layer's table is read back
+      {__NR_ftruncate},
+      {__NR_fstat},       // only before a file is mapped
+      {__NR_newfstatat},  // only before a file is mapped
+      {__NR_close},       // only at a failure
+      {__NR_brk},
+      // Memory, but never executable memory.
+      {__NR_mmap, {{2, 0, PROT_EXEC}}},
+      {__NR_munmap},
+      {__NR_mremap},  // only when a large vector grows
+      {__NR_madvise},
+      {__NR_mprotect, {{2, 0, PROT_EXEC}}},
+      {__NR_futex},
+      // The second thread. clone3 keeps its flags in memory, where no filter can look: without it the C
+      // library uses clone.
+      {__NR_clone3, {}, ENOSYS},
+      {__NR_clone, {{0, kThreadFlags}}},
+      {__NR_set_robust_list},
+      {__NR_rseq},
+      {__NR_sched_getaffinity},  // only where malloc asks for the number of processors
+      {__NR_clock_gettime},      // only where the vDSO has no clock
+      {__NR_getrandom},          // only when malloc makes its first key
+      {__NR_exit},
+      {__NR_exit_group},
+      {__NR_rt_sigaction},
+      {__NR_rt_sigprocmask},
+      {__NR_restart_syscall},  // only after SIGSTOP and SIGCONT
+      {__NR_getpid},           // only in abort()
+      {__NR_gettid},           // only in abort()
+      {__NR_tgkill},           // only in abort()
+  };
+}
 
 Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,
                                            const LayerFiles& files, const Limits& limits) {

@@ -9,7 +9,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "base/confine/seccomp.h"
 #include "base/result.h"
 #include "oci/byte_stream.h"
 #include "oci/limits.h"
@@ -17,6 +19,10 @@
 #include "oci/unpack_disk.h"
 
 namespace msb::oci {
+
+// What an unpacker may call once it is confined. Whoever starts it under a filter must allow this, and what
+// it calls until then.
+[[nodiscard]] std::vector<confine::AllowedCall> unpacker_calls();
 
 // As unpack_layer(). `program` is msb-image.
 [[nodiscard]] Result<LayerSummary> unpack_layer_confined(const std::string& program, ByteStream& input,

@@ -80,7 +80,7 @@ Status pull_command(const Arguments& arguments) {
     sources.push_back(std::move(list));
   }
   MSB_ASSIGN(pull.stage.unpacker, unpacker_path());
-  confine_parent(store.home(), {}, Network::kTcp, ca_files(registries));
+  confine_parent(store.home(), Job::kPull, {.readable_files = ca_files(registries)});
   if (const Status status = restrict_pull_calls(); !status.ok())
     MSB_INFO("confinement is incomplete: %s", status.error().text.c_str());
   MSB_ASSIGN(const UniqueFd lock, store.lock(Store::Access::kAdd, true));

@@ -17,6 +17,7 @@ from machine import Machine  # noqa: E402
 BUILD = pathlib.Path(os.environ.get("MSB_BUILD", TOP / "build"))
 GUEST = pathlib.Path(os.environ.get("MSB_ATTACK_GUEST", BUILD / "dev/tests/attack_guest"))
 NET = {"enabled": True, "config": {"version": 1, "guest": {"ipv4": {"address": "172.16.0.2", "prefix": 30, "gateway": "172.16.0.1"}}}}
+IMAGE_ROLES = ("unpacker", "loader", "saver", "registry")  # each a method of Stage; the others are a sandbox's
 USER = 12345  # an ordinary account: no groups, no capabilities, owns nothing but its state directory
 
 
@@ -110,12 +111,23 @@ class Stage:
         until(lambda: status(child.pid)["Seccomp"] == "2", "the unpacker confines itself")
         return child.pid
 
-    def image(self):
+    def loader(self):
         """msb-image load, waiting for an archive."""
         quiet, keep = os.pipe()
         self.kept.append(keep)
         child = self.spawn(BUILD / "libexec/msb/msb-image", "load", stdin=quiet)
-        until(lambda: status(child.pid)["NoNewPrivs"] == "1", "msb-image confines itself")
+        until(lambda: status(child.pid)["Seccomp"] == "2", "the loader confines itself")
+        return child.pid
+
+    def saver(self):
+        """msb-image save, waiting for the lock of its store."""
+        subprocess.run(self.as_user(BUILD / "libexec/msb/msb-image", "ls"), env=self.environment, cwd=self.home, stdout=subprocess.DEVNULL, check=True)
+        lock = os.open(self.home / "msb/images/lock", os.O_RDWR | os.O_CREAT, 0o600)
+        os.chown(lock, self.user, self.user)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.kept.append(lock)
+        child = self.spawn(BUILD / "libexec/msb/msb-image", "save", "none:1")
+        until(lambda: status(child.pid)["Seccomp"] == "2", "the saver confines itself")
         return child.pid
 
     def registry(self):

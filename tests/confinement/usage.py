@@ -10,6 +10,7 @@ import re
 import shutil
 
 MADE_THREAD = re.compile(r"clone3?\(.*CLONE_THREAD.*= (\d+)$")
+MADE_PROCESS = re.compile(r"clone\(.*CLONE_VFORK.*= (\d+)$")
 NAMED = re.compile(r'prctl\(PR_SET_NAME, "(\w+)"')
 INSTALLED = re.compile(r"seccomp\(SECCOMP_SET_MODE_FILTER, .*= 0$")
 CALL = re.compile(r"(?:<\.\.\. )?(\w+)(?:\(| resumed>)")
@@ -54,6 +55,10 @@ def role_of(lines):
                 return "unpacker"
             if '"--frame-fd"' in line:
                 return "net"
+            if '"load"' in line:
+                return "loader"
+            if '"save"' in line:
+                return "saver"
     return None
 
 
@@ -67,6 +72,7 @@ def used(output):
     """{kind of thread: Counter of calls} from the traces of a directory."""
     traces = {path.name.rpartition(".")[2]: path.read_text(errors="replace").splitlines() for path in pathlib.Path(output).iterdir()}
     made = {}  # thread: (its maker, whether the filter stood then)
+    started = {}  # process: who started it when that one's filter stood, which the process lives under from its first call on
     for tid, lines in traces.items():
         stands = False
         for line in lines:
@@ -74,6 +80,8 @@ def used(output):
                 stands = True
             elif match := MADE_THREAD.match(line):
                 made[match[1]] = (tid, stands)
+            elif stands and (match := MADE_PROCESS.match(line)):
+                started[match[1]] = tid
     out = collections.defaultdict(collections.Counter)
     for tid, lines in traces.items():
         first, stands = tid, False
@@ -88,9 +96,11 @@ def used(output):
             if stands and (match := CALL.match(line)):
                 counter[match[1]] += 1
             stands = stands or bool(INSTALLED.match(line))
+        if first in started:
+            out[role_of(traces[started[first]])].update(match[1] for match in map(CALL.match, lines) if match)
     return out
 
 
-def rare(source):
+def rare(*sources):
     """Calls that a list's comments say are "only" for something no load of a test walks through."""
-    return set(re.findall(r"__NR_(\w+)[^/\n]*// only ", pathlib.Path(source).read_text()))
+    return {name for source in sources for name in re.findall(r"__NR_(\w+)[^/\n]*// only ", pathlib.Path(source).read_text())}

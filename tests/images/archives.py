@@ -2,12 +2,13 @@
 """load and save against the archives of skopeo, umoci and docker."""
 import bz2
 import gzip
+import io
 import json
 import os
 import tarfile
 
 import torture
-from support import Image, Skipped, Store, check, digest, equal, need, run, tar_of, zstd
+from support import PROGRAM, Image, Skipped, Store, check, digest, equal, need, run, tar_of, zstd
 
 SMALL = tar_of([({"name": "etc/", "type": tarfile.DIRTYPE, "mode": 0o755}, b""),
                 ({"name": "etc/motd", "mode": 0o644}, b"hello\n")])
@@ -94,6 +95,31 @@ def case_archives_of_skopeo_and_umoci(scratch):
             equal("config", store.record("u:1")["config_digest"], config)
 
 
+def case_save_reaches_what_it_is_given(scratch):
+    """A file of another's in a directory of another's, for root; a pipe; a name in the working directory. No half archive stays."""
+    store = Store(scratch)
+    store.run("load", stdin=Image([SMALL]).archive("localhost/a:1"))
+    archive = store.run("save", "localhost/a:1")
+    os.makedirs(f"{scratch}/theirs")
+    with open(f"{scratch}/theirs/saved.tar", "w"):
+        pass
+    if os.geteuid() == 0:
+        os.chmod(f"{scratch}/theirs", 0o1755)
+        for path in (f"{scratch}/theirs", f"{scratch}/theirs/saved.tar"):
+            os.chown(path, 12345, 12345)
+    store.run("save", "-o", f"{scratch}/theirs/saved.tar", "localhost/a:1")
+    with open(f"{scratch}/theirs/saved.tar", "rb") as file:
+        check(file.read() == archive, "the file differs")
+    check(store.run("save", "-o", "/dev/stdout", "localhost/a:1") == archive, "what went through the pipe differs")
+    run(PROGRAM, "save", "-o", "here.tar", "localhost/a:1", env=store.env, cwd=f"{scratch}/theirs")
+    with open(f"{store.home}/images/layers/{digest(SMALL)[7:]}.split", "r+b") as file:
+        file.truncate(3)
+    for path in ("theirs/broken.tar", "none/saved.tar"):
+        done = store.call("save", "-o", f"{scratch}/{path}", "localhost/a:1")
+        equal(f"exit code of a save to {path}", done.returncode, 1)
+    equal("files", sorted(os.listdir(f"{scratch}/theirs")), ["here.tar", "saved.tar"])
+
+
 def case_round_trip_is_a_fixed_point(scratch):
     first = Image([SMALL, SECOND], lambda data: gzip.compress(data, mtime=0))
     second = Image([SMALL], config={"author": "other"})
@@ -170,6 +196,42 @@ def case_a_directory_as_a_root(scratch):
     lines = torture.differences(torture.describe(f"{scratch}/back"), torture.describe(tree))
     check(not lines, "back / there:\n  " + "\n  ".join(lines))
     store.sound()
+
+
+def headers_of_layer(store, scratch, name):
+    """{path: PAX headers} of the one layer of an image, as save writes it."""
+    layer = store.record(name)["layers"][0]["diff_id"][7:]
+    with tarfile.open(fileobj=io.BytesIO(store.run("save", name))) as archive:
+        inner = archive.extractfile(f"blobs/sha256/{layer}").read()
+    with tarfile.open(fileobj=io.BytesIO(inner)) as tar:
+        return {member.name: member.pax_headers for member in tar}
+
+
+def case_attributes_of_a_directory(scratch):
+    """Of a file and of a link, which cannot be opened; the same for root and for whoever owns them."""
+    if os.geteuid() != 0:
+        raise Skipped("only root can give attributes to a link")
+    tree = f"{scratch}/tree"
+    os.makedirs(tree)
+    with open(f"{tree}/file", "w"):
+        pass
+    os.symlink("nowhere", f"{tree}/link")
+    for name in ("file", "link"):
+        os.setxattr(f"{tree}/{name}", "security.msb", b"kept", follow_symlinks=False)
+    os.chmod(scratch, 0o755)
+    for path in (tree, f"{tree}/file", f"{tree}/link"):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    store = Store(scratch)
+    store.run("load", "--rootfs", "tree:1", "-i", tree)
+    digest = store.record("tree:1")["manifest_digest"]
+    for name, headers in headers_of_layer(store, scratch, "tree:1").items():
+        wanted = {"SCHILY.xattr.security.msb": "kept"} if name in ("file", "link") else {}
+        equal(f"attributes of {name}", {key: value for key, value in headers.items() if "xattr" in key}, wanted)
+    theirs = Store(scratch, "theirs")
+    os.makedirs(theirs.home, exist_ok=True)
+    os.chown(theirs.home, 12345, 12345)
+    run("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", PROGRAM, "load", "--rootfs", "tree:1", "-i", tree, env=theirs.env)
+    equal("digest for its owner", theirs.record("tree:1")["manifest_digest"], digest)
 
 
 def case_directories_that_are_no_root(scratch):

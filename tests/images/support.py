@@ -49,9 +49,9 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def run(*words, env=None, stdin=b"", expect=0, timeout=120):
+def run(*words, env=None, stdin=b"", expect=0, timeout=120, cwd=None):
     """Runs a program of others; its standard output as bytes."""
-    done = subprocess.run(words, input=stdin, capture_output=True, env=env, timeout=timeout)
+    done = subprocess.run(words, input=stdin, capture_output=True, env=env, timeout=timeout, cwd=cwd)
     check(done.returncode == expect,
           f"{' '.join(words[:3])}: exit {done.returncode}: {done.stderr.decode(errors='replace')[-400:]}")
     return done.stdout
