@@ -19,7 +19,7 @@ constexpr rlim_t kMaxOpenFiles = 4096;
 // Of root's capabilities: to read what belongs to others, and to replace it.
 std::uint32_t kept_capabilities(const Besides& besides) {
   std::uint32_t kept = 0;
-  if (besides.as_root) kept |= 1U << CAP_DAC_READ_SEARCH | 1U << CAP_SYS_ADMIN;
+  if (besides.as_root) kept |= 1U << CAP_DAC_READ_SEARCH;
   if (besides.writable_fd >= 0) kept |= 1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER;
   return kept;
 }

@@ -65,6 +65,9 @@ Result<std::vector<Xattr>> read_xattrs(const std::string& path, List list, Get g
   // Each name ends in a zero byte.
   for (std::size_t at = 0, end = 0; (end = names.find('\0', at)) != std::string::npos; at = end + 1) {
     const std::string name = names.substr(at, end - at);
+    // Only CAP_SYS_ADMIN reads these, which no reader of a directory keeps; some file systems list them
+    // anyway.
+    if (name.starts_with("trusted.")) continue;
     value.resize(kMaxAttributes);
     const ssize_t size = get(name.c_str(), value.data(), value.size());
     if (size < 0) {

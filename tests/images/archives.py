@@ -218,6 +218,7 @@ def case_attributes_of_a_directory(scratch):
     os.symlink("nowhere", f"{tree}/link")
     for name in ("file", "link"):
         os.setxattr(f"{tree}/{name}", "security.msb", b"kept", follow_symlinks=False)
+        os.setxattr(f"{tree}/{name}", "trusted.msb-test", b"left out", follow_symlinks=False)
     os.chmod(scratch, 0o755)
     for path in (tree, f"{tree}/file", f"{tree}/link"):
         os.chown(path, 12345, 12345, follow_symlinks=False)
