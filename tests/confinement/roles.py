@@ -75,8 +75,8 @@ class Stage:
         return ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *map(str, words)]
 
     def spawn(self, *words, **more):
-        child = subprocess.Popen(self.as_user(*words), env=self.environment, cwd=self.home, stderr=subprocess.DEVNULL,
-                                 **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **more})
+        child = subprocess.Popen(self.as_user(*words), cwd=self.home, stderr=subprocess.DEVNULL,
+                                 **{"env": self.environment, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **more})
         self.running.append(child)
         return child
 
@@ -120,13 +120,14 @@ class Stage:
         return child.pid
 
     def saver(self):
-        """msb-image save, waiting for the lock of its store."""
-        subprocess.run(self.as_user(BUILD / "libexec/msb/msb-image", "ls"), env=self.environment, cwd=self.home, stdout=subprocess.DEVNULL, check=True)
-        lock = os.open(self.home / "msb/images/lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """msb-image save, waiting for the lock of its store: one of its own, for a load keeps the other's."""
+        apart = {**self.environment, "MSB_HOME": str(self.home / "saving")}
+        subprocess.run(self.as_user(BUILD / "libexec/msb/msb-image", "ls"), env=apart, cwd=self.home, stdout=subprocess.DEVNULL, check=True)
+        lock = os.open(self.home / "saving/images/lock", os.O_RDWR | os.O_CREAT, 0o600)
         os.chown(lock, self.user, self.user)
         fcntl.flock(lock, fcntl.LOCK_EX)
         self.kept.append(lock)
-        child = self.spawn(BUILD / "libexec/msb/msb-image", "save", "none:1")
+        child = self.spawn(BUILD / "libexec/msb/msb-image", "save", "none:1", env=apart)
         until(lambda: status(child.pid)["Seccomp"] == "2", "the saver confines itself")
         return child.pid
 
