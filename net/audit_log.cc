@@ -26,6 +26,10 @@ void AuditLog::append(std::string_view line) {
   }
   pending_ += line;
   pending_ += '\n';
+  flush_later();
+}
+
+void AuditLog::flush_later() {
   if (timer_ != 0) return;
   timer_ = loop_.add_timer_after(kDelay, [this] {
     timer_ = 0;
@@ -42,11 +46,7 @@ void AuditLog::flush() {
     lost_ += static_cast<std::uint64_t>(std::count(pending_.begin(), pending_.end(), '\n'));
     pending_.clear();
   }
-  if (pending_.empty() || timer_ != 0) return;
-  timer_ = loop_.add_timer_after(kDelay, [this] {
-    timer_ = 0;
-    flush();
-  });
+  if (!pending_.empty()) flush_later();
 }
 
 std::string_view AuditLog::now() {

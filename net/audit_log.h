@@ -38,6 +38,8 @@ class AuditLog {
   [[nodiscard]] std::string_view now();
 
  private:
+  void flush_later();
+
   EventLoop& loop_;
   UniqueFd fd_;
   std::string pending_;
